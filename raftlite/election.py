@@ -1,0 +1,584 @@
+"""The rules of the election: Figure 2 of the Raft paper without the log, then what lies beyond Figure 2.
+
+`Election` is a deterministic machine without clock, I/O, thread or lock. It is given the time and says what it owes:
+
+    message, now ──▶ receive ─┐
+                              ├──▶ Ready: 1 save `saved`   2 publish `events`   3 send `outbox`
+                now ──▶ timeout ┘
+
+Sections are those of Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (2014); "thesis" is
+Ongaro's "Consensus: Bridging Theory and Practice" (2014). Membership follows the logless protocol of Schultz, Dardik
+and Tripakis (OPODIS 2021).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, Type, Union
+
+from raftlite.changes import MembershipRequest, nodes_after, why_not
+from raftlite.leader import LeaderState
+from raftlite.membership import (
+    Membership,
+    check_bounds,
+    check_node_id,
+    founding_membership,
+)
+from raftlite.messages import (
+    AddNode,
+    ChangeRefused,
+    ControlMessage,
+    Event,
+    Heartbeat,
+    HeartbeatResponse,
+    LeaderChanged,
+    MembershipChanged,
+    Message,
+    PeerDown,
+    RemoveNode,
+    Removed,
+    RequestVote,
+    RequestVoteResponse,
+    Stop,
+    TimeoutNow,
+    TransferLeadership,
+)
+from raftlite.timing import Timing
+
+NEVER = float("inf")
+LONG_AGO = float("-inf")
+
+
+class Role(Enum):
+    """The "state" of a server in Figure 4, with the pre-candidate of thesis 9.6 and a last one for the stopped."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Persistent state (Figure 2): what must be on stable storage before anything that follows from it is sent."""
+
+    current_term: int = 0
+    voted_for: Optional[str] = None
+    membership: Optional[Membership] = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the caller owes after one input, in this order: save, publish, send."""
+
+    saved: Optional[Saved] = None
+    outbox: Tuple[Tuple[str, Message], ...] = ()
+    events: Tuple[Event, ...] = ()
+
+
+class Election:
+    """One member's part in the election.
+
+    Call `start(now)` once, then `receive(message, now)` for whatever arrives and `timeout(now)` when `now` reaches
+    `deadline`; carry out each `Ready` before the next call. `now` is in seconds of any clock that never goes back.
+
+    `saved` is what the storage loaded; `nodes` are the other members (`Node`, `NodeInfo` or id). No election starts
+    before `min_nodes` voters are known, this one included (default: a majority of the nodes given, at least 2), and
+    the cluster never grows beyond `max_nodes` voters. Raises `ConfigError` for a setting that is out of bounds.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        saved: Saved = Saved(),
+        nodes: Iterable[Any] = (),
+        timing: Timing = Timing(),
+        min_nodes: Optional[int] = None,
+        max_nodes: Optional[int] = None,
+        rng: Optional[random.Random] = None,
+    ) -> None:
+        check_node_id(node_id)
+        founding = founding_membership(node_id, nodes)
+        self.node_id = node_id
+        self.timing = timing
+        self.min_nodes = check_bounds(founding, min_nodes, max_nodes)
+        self.max_nodes = max_nodes
+        self._rng = rng if rng is not None else random.Random()
+
+        # Persistent state on all servers (Figure 2), with the membership in the place of the log.
+        self.current_term = saved.current_term
+        self.voted_for = saved.voted_for
+        self.membership = saved.membership if saved.current_term and saved.membership else founding
+        self._unsaved = False
+
+        # Volatile state on all servers.
+        self.role = Role.FOLLOWER
+        self.leader_id: Optional[str] = None
+        self.refusals: Dict[str, str] = {}  # voter -> why it refused the last (pre-)vote asked of it
+        self._announced: Tuple[Optional[str], int] = (None, 0)  # the leader that the program was last told of, and its term
+        self._election_at = NEVER
+        self._votes: Set[str] = set()
+        self._promised_until = LONG_AGO  # until then a leader may count on this member's refusal to vote for others
+        self._abstains_until = LONG_AGO  # until then an earlier vote may be in flight that this member cannot know
+        self._remembers = saved.current_term > 0
+        self._leader: Optional[LeaderState] = None
+
+        self._outbox: List[Tuple[str, Message]] = []
+        self._events: List[Event] = []
+
+    # --- What goes in, and what comes out --------------------------------------------------------------------------
+
+    def start(self, now: float) -> Ready:
+        """Begin as a follower (section 5.2). A cluster of one voter leads at once."""
+        if self._remembers:
+            # It may have answered a heartbeat just before it went down: the promise survives the restart.
+            self._promised_until = now + self.timing.election_timeout
+        else:
+            self._abstains_until = now + 2 * self.timing.election_timeout
+        self._reset_election_timer(now)
+        if self._may_campaign and self.membership.voters == {self.node_id}:
+            self._start_election(now)
+        return self._ready(now)
+
+    def receive(self, message: Union[Message, ControlMessage], now: float) -> Ready:
+        """Handle one message, from a peer or from this member's own program. Raises `TypeError` for anything else."""
+        rule = _RULES.get(type(message))
+        if rule is None:
+            raise TypeError(f"{message!r} is neither a wire message nor a control message")
+        if self.role is Role.STOPPED or getattr(message, "sender_id", None) == self.node_id:
+            return _NOTHING
+        self._step_down_without_lease(now)
+        rule(self, message, now)
+        return self._ready(now)
+
+    def timeout(self, now: float) -> Ready:
+        """Handle the passing of `deadline`. Calling it early does nothing."""
+        self._step_down_without_lease(now)
+        if now >= self.deadline:
+            if self._leader:
+                self._send_heartbeats(self._leader, now)
+            else:
+                self._start_pre_vote(now)
+        return self._ready(now)
+
+    @property
+    def deadline(self) -> float:
+        """When `timeout` is due; infinity where only a message can bring news."""
+        if self._leader:
+            return min(self._leader.heartbeat_at, self._leader.leads_until)
+        return self._election_at if self._may_campaign else NEVER
+
+    @property
+    def lease_expires_at(self) -> Optional[float]:
+        """Until when no other member can win an election; None while this member holds no lease (thesis 6.4)."""
+        return self._leader.lease_expires_at if self._leader else None
+
+    def _ready(self, now: float) -> Ready:
+        self._announce_leader(now)
+        if not (self._unsaved or self._outbox or self._events):
+            return _NOTHING
+        saved = Saved(self.current_term, self.voted_for, self.membership) if self._unsaved else None
+        ready = Ready(saved, tuple(self._outbox), tuple(self._events))
+        self._unsaved = False
+        self._outbox.clear()
+        self._events.clear()
+        return ready
+
+    def _announce_leader(self, now: float) -> None:
+        leader = self._leader
+        if leader and not leader.holds_lease(now):
+            return  # for the program, leadership begins when a quorum has answered the first round
+        known = (self.leader_id, self.current_term if self.leader_id else 0)
+        if known != self._announced:
+            self._announced = known
+            self._events.append(LeaderChanged(self.leader_id, self.current_term))
+
+    # --- Figure 2, rules for all servers ---------------------------------------------------------------------------
+
+    def _become_follower(self, term: int, now: float) -> None:
+        """If RPC request or response contains term T > currentTerm: set currentTerm = T, convert to follower."""
+        if self._leader:
+            self._abdicate(now)
+        self.role = Role.FOLLOWER
+        self._votes.clear()
+        if term > self.current_term:
+            self.current_term = term
+            self.voted_for = None
+            self._unsaved = True
+            self.leader_id = None
+
+    def _reset_election_timer(self, now: float) -> None:
+        """Raft uses randomized election timeouts, chosen from a fixed interval (section 5.2)."""
+        self._election_at = now + self.timing.election_timeout * (1 + self._rng.random())
+
+    # --- Figure 2, RequestVote RPC ---------------------------------------------------------------------------------
+
+    def _receive_request_vote(self, request: RequestVote, now: float) -> None:
+        refusal = self._stranger(request) or self._leader_is_alive(request, now)
+        if not refusal:
+            if request.term > self.current_term and not request.pre_vote:
+                self._become_follower(request.term, now)
+            refusal = self._vote_is_spent(request) or self._abstains(request, now)
+        if not refusal and not request.pre_vote:
+            self._grant_vote(request.sender_id, now)
+        self._answer_vote(request, refusal)
+
+    def _vote_is_spent(self, request: RequestVote) -> str:
+        # 1. Reply false if term < currentTerm (section 5.1)
+        if request.term < self.current_term:
+            return f"term {request.term} is over, this is term {self.current_term}"
+        # 2. If votedFor is null or candidateId, grant vote (section 5.2)
+        if request.term == self.current_term and self.voted_for not in (None, request.sender_id):
+            return f"voted for {self.voted_for} in term {request.term}"
+        return ""
+
+    def _grant_vote(self, candidate_id: str, now: float) -> None:
+        if self.voted_for != candidate_id:
+            self.voted_for = candidate_id
+            self._unsaved = True
+        self._become_follower(self.current_term, now)
+        self._reset_election_timer(now)
+
+    def _answer_vote(self, request: RequestVote, refusal: str) -> None:
+        granted = not refusal
+        is_behind = request.membership_version < self.membership.position
+        # A granted pre-vote speaks of the term asked about; everything else carries the voter's own.
+        term = request.term if granted and request.pre_vote else self.current_term
+        membership = self.membership if is_behind else None
+        self._send(
+            request.sender_id,
+            RequestVoteResponse(term, self.node_id, granted, request.pre_vote, refusal, membership),
+        )
+
+    # --- Figure 2, rules for candidates ----------------------------------------------------------------------------
+
+    def _start_election(self, now: float, transfer: bool = False) -> None:
+        """Increment currentTerm, vote for self, reset election timer, send RequestVote RPCs to all other servers."""
+        self.role = Role.CANDIDATE
+        self.current_term += 1
+        self.voted_for = self.node_id
+        self._unsaved = True
+        self._reset_election_timer(now)
+        self._ask_for_votes(pre_vote=False, transfer=transfer)
+        self._count_votes(now)
+
+    def _ask_for_votes(self, pre_vote: bool, transfer: bool = False) -> None:
+        self.leader_id = None
+        self._votes = {self.node_id}
+        self.refusals = {}
+        term = self.current_term + 1 if pre_vote else self.current_term
+        voters = tuple(sorted(self.membership.voters))
+        request = RequestVote(term, self.node_id, self.membership.position, voters, pre_vote, transfer)
+        for voter in voters:
+            if voter != self.node_id:
+                self._send(voter, request)
+
+    def _receive_request_vote_response(self, response: RequestVoteResponse, now: float) -> None:
+        if response.sender_id not in self.membership.voters:
+            return
+        if response.membership and not self._install(response.membership, now):
+            return
+        if response.vote_granted:
+            self._receive_vote(response, now)
+        else:
+            self.refusals[response.sender_id] = response.reason
+            if response.term > self.current_term:
+                self._become_follower(response.term, now)
+
+    def _receive_vote(self, response: RequestVoteResponse, now: float) -> None:
+        asked_for_pre_vote = self.role is Role.PRE_CANDIDATE
+        term = self.current_term + 1 if asked_for_pre_vote else self.current_term
+        if self._is_candidate and response.pre_vote is asked_for_pre_vote and response.term == term:
+            self._votes.add(response.sender_id)
+            self._count_votes(now)
+
+    def _count_votes(self, now: float) -> None:
+        """If votes received from majority of servers: become leader."""
+        if len(self._votes) < self._votes_needed:
+            return
+        if self.role is Role.PRE_CANDIDATE:
+            self._start_election(now)
+        else:
+            self._become_leader(now)
+
+    # --- Figure 2, rules for leaders, and AppendEntries RPC without entries -----------------------------------------
+
+    def _become_leader(self, now: float) -> None:
+        """Upon election: send heartbeat to each server; repeat to prevent election timeouts (section 5.2)."""
+        self.role = Role.LEADER
+        self.leader_id = self.node_id
+        self.membership = self.membership.stamped(self.current_term)
+        self._unsaved = True
+        self._leader = LeaderState(self.node_id, self.membership, self.timing, now)
+        self._send_heartbeats(self._leader, now)
+
+    def _send_heartbeats(self, leader: LeaderState, now: float) -> None:
+        leader.begin_round(now)
+        for member in sorted((self.membership.ids | leader.departing) - {self.node_id}):
+            membership = self.membership if leader.needs_membership(member, now) else None
+            heartbeat = Heartbeat(
+                self.current_term, self.node_id, leader.round, self.membership.position, membership
+            )
+            self._send(member, heartbeat)
+
+    def _receive_heartbeat(self, heartbeat: Heartbeat, now: float) -> None:
+        is_rival = self._leader is not None and heartbeat.term == self.current_term
+        if is_rival or not self._listens_to_leader(heartbeat):
+            return
+        # 1. Reply false if term < currentTerm (section 5.1)
+        if heartbeat.term < self.current_term:
+            self._answer_heartbeat(heartbeat, promise=0.0)
+            return
+        # If AppendEntries RPC received from new leader: convert to follower
+        self._become_follower(heartbeat.term, now)
+        if heartbeat.membership and not self._install(heartbeat.membership, now):
+            self._answer_heartbeat(heartbeat, promise=0.0)
+            return
+        self.leader_id = heartbeat.sender_id
+        self._promised_until = now + self.timing.election_timeout
+        self._reset_election_timer(now)
+        self._answer_heartbeat(heartbeat, promise=self.timing.election_timeout)
+
+    def _answer_heartbeat(self, heartbeat: Heartbeat, promise: float) -> None:
+        position = self.membership.position
+        response = HeartbeatResponse(self.current_term, self.node_id, heartbeat.round, position, promise)
+        self._send(heartbeat.sender_id, response)
+
+    def _receive_heartbeat_response(self, response: HeartbeatResponse, now: float) -> None:
+        leader = self._leader
+        if leader and response.membership_version == self.membership.position:
+            leader.departing.discard(response.sender_id)
+        if response.sender_id not in self.membership.ids:
+            return
+        if response.term > self.current_term:
+            self._become_follower(response.term, now)
+        elif leader and response.term == self.current_term:
+            leader.record_answer(response)
+            self._change_next(now)
+
+    # === Beyond Figure 2 ===========================================================================================
+
+    # --- Pre-vote (thesis 9.6), and no vote while a leader is alive (thesis 4.2.3, 6.4) -------------------------------
+
+    def _start_pre_vote(self, now: float) -> None:
+        """Before raising its term a follower asks whether it would be voted for."""
+        self._reset_election_timer(now)
+        if self._abstains_from_established(now):
+            self.leader_id = None
+            return
+        self.role = Role.PRE_CANDIDATE
+        self._ask_for_votes(pre_vote=True)
+        self._count_votes(now)
+
+    def _leader_is_alive(self, request: RequestVote, now: float) -> str:
+        if request.transfer:
+            return ""  # the leader itself asked for this election, having given up its lease
+        if self._leader and self._leader.holds_lease(now):
+            return f"{self.node_id} leads"
+        if now < self._promised_until:
+            return f"{self.leader_id or 'a leader'} was heard from less than an election timeout ago"
+        return ""
+
+    # --- Votes that may be forgotten -------------------------------------------------------------------------------
+
+    def _abstains(self, request: RequestVote, now: float) -> str:
+        """A member without saved votes votes at once only in a first election."""
+        if self.node_id not in request.member_ids:
+            return f"{self.node_id} is no voter"
+        if request.membership_version[0] > 0 and now < self._abstains_until:
+            return f"{self.node_id} cannot know whether it has voted, and abstains for two election timeouts after its start"
+        return ""
+
+    def _abstains_from_established(self, now: float) -> bool:
+        return self.membership.term > 0 and now < self._abstains_until
+
+    # --- Leader lease and check-quorum (thesis 6.2, 6.4) -----------------------------------------------------------
+
+    def _step_down_without_lease(self, now: float) -> None:
+        if self._leader and now >= self._leader.leads_until:
+            self._become_follower(self.current_term, now)
+
+    def _abdicate(self, now: float) -> None:
+        """Stop leading: no lease, no role, a fresh timer; changes under way have an unknown outcome."""
+        leader, self._leader = self._leader, None
+        assert leader is not None
+        self.role = Role.FOLLOWER
+        self.leader_id = None
+        self._reset_election_timer(now)
+        for request in leader.changes:
+            self._refuse(request, "leadership was lost before the change was committed; its outcome is unknown")
+
+    # --- Leadership transfer (thesis 3.10) and fast takeover ---------------------------------------------------------
+
+    def _transfer_leadership(self, request: TransferLeadership, now: float) -> None:
+        """The leader first drops its lease and its role, then tells its successor. It never leads again in this term."""
+        if not self._leader:
+            self._refuse(request, f"{self.node_id} does not lead")
+            return
+        successor = request.to or self._leader.heard_from_last()
+        if successor is None or successor == self.node_id or successor not in self.membership.voters:
+            self._refuse(request, f"{successor or 'nobody'} is no other voter of {self.membership}")
+            return
+        self._become_follower(self.current_term, now)
+        self._send(successor, TimeoutNow(self.current_term, self.node_id))
+
+    def _receive_timeout_now(self, request: TimeoutNow, now: float) -> None:
+        is_rival = self._leader is not None and request.term == self.current_term
+        if is_rival or request.term < self.current_term or request.sender_id not in self.membership.voters:
+            return
+        self._become_follower(request.term, now)
+        if self._may_campaign and not self._abstains_from_established(now):
+            self._start_election(now, transfer=True)
+
+    def _peer_down(self, request: PeerDown, now: float) -> None:
+        """The leader's process is gone, and with it its lease: the promise not to vote is void."""
+        if request.node_id == self.leader_id and not self._leader:
+            self.leader_id = None
+            self._promised_until = LONG_AGO
+
+    def _stop(self, request: Stop, now: float) -> None:
+        if self._leader and self._leader.heard_from_last():
+            self._transfer_leadership(TransferLeadership(), now)
+        self._end(now)
+
+    def _end(self, now: float) -> None:
+        self._become_follower(self.current_term, now)
+        self.leader_id = None
+        self.role = Role.STOPPED
+        self._election_at = NEVER
+
+    # --- Membership: who is listened to ----------------------------------------------------------------------------
+
+    @property
+    def _is_founding(self) -> bool:
+        """Until the first vote or term, a node's membership is its own list, and its program may change it."""
+        return self.current_term == 0
+
+    @property
+    def _is_candidate(self) -> bool:
+        return self.role in (Role.CANDIDATE, Role.PRE_CANDIDATE)
+
+    @property
+    def _may_campaign(self) -> bool:
+        knows_enough = self.membership.term > 0 or len(self.membership.voters) >= self.min_nodes
+        return self.role is not Role.STOPPED and knows_enough and self.node_id in self.membership.voters
+
+    @property
+    def _votes_needed(self) -> int:
+        quorum = self.membership.quorum
+        return quorum if self.membership.term else max(quorum, self.min_nodes)
+
+    def _stranger(self, request: RequestVote) -> str:
+        """A request is judged by its membership first: what is refused here does not get its term adopted."""
+        own = self.membership
+        if request.membership_version < own.position:
+            return f"its membership {request.membership_version} is older than {own}"
+        if request.membership_version > own.position:
+            return ""  # it may know what this member does not know yet, whoever it is
+        if own.term == 0 and set(request.member_ids) != own.voters:
+            theirs, ours = ", ".join(request.member_ids), ", ".join(sorted(own.voters))
+            return f"{request.sender_id} was started with {theirs}, but {self.node_id} with {ours}"
+        return "" if request.sender_id in own.voters else f"{request.sender_id} is no voter of {own}"
+
+    def _listens_to_leader(self, heartbeat: Heartbeat) -> bool:
+        if heartbeat.sender_id in self.membership.ids:
+            return True
+        brought = heartbeat.membership
+        is_newer = brought is not None and brought.position > self.membership.position
+        return is_newer and {heartbeat.sender_id, self.node_id} <= brought.ids  # type: ignore[union-attr]
+
+    def _install(self, membership: Membership, now: float) -> bool:
+        """Adopt a newer membership, whoever brings it; False if this member does not belong to it.
+
+        First the term rises to the membership's and a candidacy is given up, even in the same term: without these
+        two rules, two leaders in one term can be reached in ten steps.
+        """
+        if membership.position <= self.membership.position:
+            return True
+        if self.node_id not in membership.ids and self.membership.term == 0:
+            return False  # it never belonged; it waits until a leader lets it in
+        self._become_follower(max(membership.term, self.current_term), now)
+        self.membership = membership
+        self._unsaved = True
+        self._events.append(MembershipChanged(membership))
+        if self.node_id not in membership.ids:
+            self._events.append(Removed())
+            self._end(now)
+            return False
+        return True
+
+    # --- Membership: changing it ------------------------------------------------------------------------------------
+
+    def _change_membership(self, request: MembershipRequest, now: float) -> None:
+        if self._is_founding:
+            self._change_founding(request, now)
+        elif self._leader:
+            self._leader.changes.append(request)
+            self._change_next(now)
+        else:
+            self._refuse(request, f"only the leader changes the membership; {self.leader_id or 'nobody'} leads")
+
+    def _change_founding(self, request: MembershipRequest, now: float) -> None:
+        refusal = self._why_not(request)
+        if refusal:
+            self._refuse(request, refusal)
+            return
+        self._become_follower(self.current_term, now)
+        self.membership = Membership(0, 1, nodes_after(self.membership, request))
+        self._events.append(MembershipChanged(self.membership))
+        self._reset_election_timer(now)
+
+    def _change_next(self, now: float) -> None:
+        """Only under a valid lease, and only once a quorum has answered with the current membership (Reconfig)."""
+        leader = self._leader
+        while leader and leader.changes and leader.is_committed and leader.holds_lease(now):
+            request = leader.changes[0]
+            if leader.changing or nodes_after(self.membership, request) == self.membership.nodes:
+                leader.changing = False
+                self._events.append(MembershipChanged(self.membership))
+            elif self._why_not(request):
+                self._refuse(request, self._why_not(request))
+            else:
+                self._begin_change(leader, request, now)
+                continue
+            leader.changes.pop(0)
+
+    def _begin_change(self, leader: LeaderState, request: MembershipRequest, now: float) -> None:
+        before = self.membership
+        self.membership = before.changed(nodes_after(self.membership, request))
+        self._unsaved = True
+        leader.adopt(self.membership)
+        leader.changing = True
+        leader.departing = (leader.departing | before.ids) - self.membership.ids
+        self._send_heartbeats(leader, now)
+
+    def _why_not(self, request: MembershipRequest) -> str:
+        least = 1 if self._is_founding else self.min_nodes
+        return why_not(self.membership, request, self.node_id, least, self.max_nodes)
+
+    # --- Helpers ---------------------------------------------------------------------------------------------------
+
+    def _send(self, node_id: str, message: Message) -> None:
+        self._outbox.append((node_id, message))
+
+    def _refuse(self, request: ControlMessage, reason: str) -> None:
+        self._events.append(ChangeRefused(request, reason))
+
+
+_NOTHING = Ready()
+
+_RULES: Dict[Type[Any], Callable[[Election, Any, float], None]] = {
+    RequestVote: Election._receive_request_vote,
+    RequestVoteResponse: Election._receive_request_vote_response,
+    Heartbeat: Election._receive_heartbeat,
+    HeartbeatResponse: Election._receive_heartbeat_response,
+    TimeoutNow: Election._receive_timeout_now,
+    AddNode: Election._change_membership,
+    RemoveNode: Election._change_membership,
+    TransferLeadership: Election._transfer_leadership,
+    PeerDown: Election._peer_down,
+    Stop: Election._stop,
+}

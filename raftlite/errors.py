@@ -1,0 +1,33 @@
+"""What a caller may catch. Every wait that runs out of time raises the builtin `TimeoutError` instead."""
+
+
+class RaftliteError(Exception):
+    """The base of every error that raftlite raises on its own account."""
+
+
+class ConfigError(RaftliteError, ValueError):
+    """A setting is out of range; the message names the setting, its value and the bound. Raised before anything starts."""
+
+
+class NotLeader(RaftliteError):
+    """The call needs this member to lead, and it does not."""
+
+
+class LeadershipLost(RaftliteError):
+    """`Leadership.check()` found that this grant of leadership is over."""
+
+
+class MemberStopped(RaftliteError, RuntimeError):
+    """The member is not running; where a failure stopped it, that failure is the `__cause__`."""
+
+
+class ForkedError(RaftliteError, RuntimeError):
+    """A member was used in a process forked from the one that started it: start another member there, under its own id."""
+
+
+class StorageError(RaftliteError, OSError):
+    """Votes cannot be read or saved: the file is damaged, foreign, in use by another process, or its disk failed."""
+
+
+class MalformedMessage(RaftliteError, ValueError):
+    """Bytes that are not a raftlite message. The connection they came from is closed."""

@@ -1,0 +1,96 @@
+"""What a leader keeps for its own reign: rounds, promises and with them its lease, and the membership's progress.
+
+"Volatile state on leaders, reinitialized after election" (Figure 2); the lease is that of thesis 6.4, the quorum that
+commits a membership that of the logless protocol's Reconfig.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Set
+
+from raftlite.changes import MembershipRequest
+from raftlite.membership import Membership, MembershipVersion
+from raftlite.messages import HeartbeatResponse
+from raftlite.timing import Timing
+
+
+class LeaderState:
+    """Made when a candidate wins, gone when the leader steps down. Times are the `now` given to the election."""
+
+    def __init__(self, node_id: str, membership: Membership, timing: Timing, now: float) -> None:
+        self.timing = timing
+        self.elected_at = now
+        self.heartbeat_at = now
+        self.round = 0
+        self.lease_expires_at: Optional[float] = None
+        self.changes: List[MembershipRequest] = []  # waiting, in the order they were asked for
+        self.changing = False  # the first of them is in the membership, but not committed yet
+        self.departing: Set[str] = set()  # removed, and not known to have learnt it
+        self._node_id = node_id
+        self._sent_at: Dict[int, float] = {}  # round -> when it was sent
+        self._promised_until: Dict[str, float] = {}  # member -> the end of its latest promise
+        self._installed: Dict[str, MembershipVersion] = {}  # member -> the version it last answered with
+        self.adopt(membership)
+
+    @property
+    def leads_until(self) -> float:
+        """When to step down unless more is heard: a leader without a lease gets one election timeout to earn it."""
+        if self.lease_expires_at is None:
+            return self.elected_at + self.timing.election_timeout
+        return self.lease_expires_at
+
+    def adopt(self, membership: Membership) -> None:
+        """Count with the voters of `membership` from now on."""
+        self.membership = membership
+        self._installed[self._node_id] = membership.position
+        self._update_lease()
+
+    def begin_round(self, now: float) -> None:
+        """Number a new round of heartbeats and note when it was sent; its sender is the first to promise."""
+        self.round += 1
+        self.heartbeat_at = now + self.timing.heartbeat_interval
+        # An answer older than an election timeout can prolong no lease.
+        useful = now - self.timing.election_timeout
+        self._sent_at = {number: at for number, at in self._sent_at.items() if at > useful}
+        self._sent_at[self.round] = now
+        self._record_promise(self._node_id, self.round, self.timing.election_timeout)
+
+    def record_answer(self, response: HeartbeatResponse) -> None:
+        """Note what a member answered to a heartbeat of this reign."""
+        self._installed[response.sender_id] = response.membership_version
+        self._record_promise(response.sender_id, response.round, response.promise)
+
+    def _record_promise(self, member: str, round_number: int, promise: float) -> None:
+        # The promise counts from when the round was *sent*, because the member made it later than that.
+        sent_at = self._sent_at.get(round_number)
+        if sent_at is not None:
+            until = sent_at + promise * (1 - self.timing.clock_drift)
+            self._promised_until[member] = max(until, self._promised_until.get(member, until))
+            self._update_lease()
+
+    def _update_lease(self) -> None:
+        """The lease holds while a quorum of the voters keeps its promise."""
+        quorum = self.membership.quorum
+        promises = sorted(until for member, until in self._promised_until.items() if member in self.membership.voters)
+        self.lease_expires_at = promises[-quorum] if len(promises) >= quorum else None
+
+    def holds_lease(self, now: float) -> bool:
+        """Whether no other member can win an election at `now`."""
+        return self.lease_expires_at is not None and now < self.lease_expires_at
+
+    def needs_membership(self, member: str, now: float) -> bool:
+        """Whether `member` is not known to hold the membership, or has been silent and may have lost it."""
+        is_current = self._installed.get(member) == self.membership.position
+        return not is_current or self._promised_until.get(member, now) <= now
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether a quorum of the voters has answered, in this term, with exactly this membership."""
+        position = self.membership.position
+        holders = [voter for voter in self.membership.voters if self._installed.get(voter) == position]
+        return len(holders) >= self.membership.quorum
+
+    def heard_from_last(self) -> Optional[str]:
+        """The other voter that answered the latest round."""
+        others = sorted(self.membership.voters & self._promised_until.keys() - {self._node_id})
+        return max(others, key=lambda voter: self._promised_until[voter], default=None)
