@@ -39,6 +39,7 @@ from raftlite.messages import (
     PeerDown,
     RemoveNode,
     Removed,
+    Resign,
     RequestVote,
     RequestVoteResponse,
     Stop,
@@ -117,7 +118,8 @@ class Election:
         # Volatile state on all servers.
         self.role = Role.FOLLOWER
         self.leader_id: Optional[str] = None
-        self.refusals: Dict[str, str] = {}  # voter -> why it refused the last (pre-)vote asked of it
+        self.answers: Set[str] = set()  # voters that answered the last (pre-)vote asked for, this member included
+        self.refusals: Dict[str, str] = {}  # and why some of them refused
         self._announced: Tuple[Optional[str], int] = (None, 0)  # the leader that the program was last told of, and its term
         self._election_at = NEVER
         self._votes: Set[str] = set()
@@ -170,6 +172,16 @@ class Election:
         if self._leader:
             return min(self._leader.heartbeat_at, self._leader.leads_until)
         return self._election_at if self._may_campaign else NEVER
+
+    @staticmethod
+    def understands(message: object) -> bool:
+        """Whether `receive` takes `message`."""
+        return type(message) in _RULES
+
+    @property
+    def departing(self) -> Set[str]:
+        """Members that this leader has removed and still sends to, until they have learnt it."""
+        return self._leader.departing if self._leader else set()
 
     @property
     def lease_expires_at(self) -> Optional[float]:
@@ -268,6 +280,7 @@ class Election:
     def _ask_for_votes(self, pre_vote: bool, transfer: bool = False) -> None:
         self.leader_id = None
         self._votes = {self.node_id}
+        self.answers = {self.node_id}
         self.refusals = {}
         term = self.current_term + 1 if pre_vote else self.current_term
         voters = tuple(sorted(self.membership.voters))
@@ -279,6 +292,7 @@ class Election:
     def _receive_request_vote_response(self, response: RequestVoteResponse, now: float) -> None:
         if response.sender_id not in self.membership.voters:
             return
+        self.answers.add(response.sender_id)
         if response.membership and not self._install(response.membership, now):
             return
         if response.vote_granted:
@@ -424,6 +438,17 @@ class Election:
             return
         self._become_follower(self.current_term, now)
         self._send(successor, TimeoutNow(self.current_term, self.node_id))
+
+    def _resign(self, request: Resign, now: float) -> None:
+        if not self._leader:
+            self._refuse(request, f"{self.node_id} does not lead")
+            return
+        successor = self._leader.heard_from_last()
+        if successor:
+            self._transfer_leadership(TransferLeadership(successor), now)
+        else:
+            self._become_follower(self.current_term, now)
+        self._election_at += 2 * self.timing.election_timeout
 
     def _receive_timeout_now(self, request: TimeoutNow, now: float) -> None:
         is_rival = self._leader is not None and request.term == self.current_term
@@ -579,6 +604,7 @@ _RULES: Dict[Type[Any], Callable[[Election, Any, float], None]] = {
     AddNode: Election._change_membership,
     RemoveNode: Election._change_membership,
     TransferLeadership: Election._transfer_leadership,
+    Resign: Election._resign,
     PeerDown: Election._peer_down,
     Stop: Election._stop,
 }

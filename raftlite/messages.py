@@ -100,6 +100,11 @@ class TransferLeadership:
 
 
 @dataclass(frozen=True)
+class Resign:
+    """Give leadership up, to the voter heard from last where there is one, and let the others campaign first."""
+
+
+@dataclass(frozen=True)
 class PeerDown:
     """The transport has *proof* that the process of `node_id` is gone. A broken connection is no proof."""
 
@@ -111,7 +116,7 @@ class Stop:
     """Take no further part. A leader hands over first."""
 
 
-ControlMessage = Union[AddNode, RemoveNode, TransferLeadership, PeerDown, Stop]
+ControlMessage = Union[AddNode, RemoveNode, TransferLeadership, Resign, PeerDown, Stop]
 
 # --- Events --------------------------------------------------------------------------------------------------------
 

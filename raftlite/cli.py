@@ -1,0 +1,310 @@
+"""The raftlite command: `node`, `status`, `demo`.
+
+Exit codes: 0 done, 64 wrong arguments, 69 no answer, 70 a member failed, 73 cannot listen, 74 votes cannot be saved,
+75 no leader, 78 unsafe settings, 130 ended by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, TextIO
+
+import raftlite
+from raftlite.clock import boot_clock
+from raftlite.demo import run_demo
+from raftlite.errors import ConfigError, StorageError
+from raftlite.leadership import Leadership
+from raftlite.member import Member
+from raftlite.nodes.request import request_status
+from raftlite.timing import Timing
+
+EX_OK, EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_CANTCREAT, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = (
+    0, 64, 69, 70, 73, 74, 75, 78,
+)  # fmt: skip
+INTERRUPTED = 128 + 2
+
+AUTHKEY_VARIABLE = "RAFTLITE_AUTHKEY"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(EX_USAGE)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run the command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone; keep the interpreter from complaining when it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EX_OK
+    except ConfigError as error:
+        return _fail(options, str(error), EX_CONFIG)
+    except StorageError as error:
+        return _fail(options, str(error), EX_IOERR)
+    except OSError as error:
+        return _fail(options, error.strerror or str(error), EX_CANTCREAT)
+
+
+def _fail(options: argparse.Namespace, reason: str, code: int) -> int:
+    print(f"raftlite {options.command}: {reason}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="raftlite", description="Elects one leader among processes and machines.")
+    parser.add_argument("--version", action="version", version=f"raftlite {raftlite.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_node(commands)
+    _add_status(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add_node(commands: Any) -> None:
+    node = commands.add_parser(
+        "node",
+        help="run one member and print a line per event",
+        description="Run one member until it is ended by Ctrl-C or SIGTERM, and print a line per event.",
+    )
+    node.add_argument("--id", required=True, help="this member's id, unique in the cluster")
+    node.add_argument("--listen", required=True, metavar="ADDRESS", help="host:port, [ipv6]:port or a socket's path")
+    node.add_argument("--advertise", metavar="ADDRESS", help="the address that others reach this member under")
+    node.add_argument("--peer", action="append", default=[], metavar="ID=ADDRESS", help="another member; repeat it")
+    node.add_argument("--data-dir", metavar="DIR", help="where votes are saved; without it they are only in memory")
+    node.add_argument("--cluster", default="raftlite", help="members of another cluster are turned away")
+    node.add_argument("--observer", action="store_true", help="follow the leader, but never vote")
+    node.add_argument("--min-nodes", type=int, metavar="N", help="no election before so many voters are known")
+    node.add_argument("--max-nodes", type=int, metavar="N", help="the cluster has at most so many voters")
+    _add_timing(node)
+    _add_authkey(node)
+    node.add_argument("--json", action="store_true", help="print one JSON object per line")
+    node.add_argument("--verbose", action="store_true", help="log every change of role")
+    node.set_defaults(run=_run_node)
+
+
+def _add_timing(parser: argparse.ArgumentParser) -> None:
+    standard = Timing()
+    for name, what in (
+        ("heartbeat_interval", "a leader is heard at least this often"),
+        ("election_timeout", "a silence this long starts an election"),
+        ("message_timeout", "connecting and writing to a peer may take this long"),
+        ("clock_drift", "by how much the rates of two clocks may differ"),
+    ):
+        flag = "--" + name.replace("_", "-")
+        default = getattr(standard, name)
+        parser.add_argument(flag, type=float, default=default, metavar="SECONDS", help=f"{what} (default {default:g})")
+
+
+def _add_authkey(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--authkey-file",
+        metavar="FILE",
+        help=f"file with the secret that all members share; otherwise the variable {AUTHKEY_VARIABLE} holds it",
+    )
+
+
+def _add_status(commands: Any) -> None:
+    status = commands.add_parser(
+        "status",
+        help="ask one member who leads, and if nobody does, why",
+        description="Ask the member at ADDRESS for its view. Exits with 75 while it knows of no leader.",
+    )
+    status.add_argument("address", metavar="ADDRESS", help="host:port, [ipv6]:port or a socket's path")
+    status.add_argument("--cluster", default="raftlite", help="the name of the cluster")
+    status.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="wait so long for the answer")
+    _add_authkey(status)
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.set_defaults(run=_run_status)
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="watch real processes elect a leader, lose it and elect another",
+        description="Start members as processes, kill the leader, see another take over, restart the first.",
+    )
+    demo.add_argument("--nodes", type=int, default=3, metavar="N", help="how many members, 3 to 9 (default 3)")
+    demo.add_argument("--json", action="store_true", help="print one JSON object per line")
+    demo.set_defaults(run=lambda options: run_demo(options.nodes, options.json))
+
+
+# --- raftlite node ---------------------------------------------------------------------------------------------------
+
+
+def _run_node(options: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(asctime)s %(message)s")
+    member = Member(
+        options.id,
+        peers=_peers(options.peer),
+        listen=options.listen,
+        advertise=options.advertise,
+        authkey=_authkey(options),
+        cluster=options.cluster,
+        data_dir=options.data_dir,
+        timing=Timing(
+            options.heartbeat_interval, options.election_timeout, options.message_timeout, options.clock_drift
+        ),
+        min_nodes=options.min_nodes,
+        max_nodes=options.max_nodes,
+        voter=not options.observer,
+    )
+    printer = _NodePrinter(member, sys.stdout, options.json)
+    if options.data_dir is None:
+        logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", options.id)
+    with _stop_signals() as ended, member:
+        printer.event("started", address=member.address)
+        while not ended.wait(timeout=0.5) and not printer.output_is_gone:
+            if member.status().error or member.status().role is raftlite.Role.STOPPED:
+                return _end_of_stopped_node(member, printer)
+    printer.event("stopped")
+    return INTERRUPTED if ended.signal == signal.SIGINT else EX_OK
+
+
+def _end_of_stopped_node(member: Member, printer: _NodePrinter) -> int:
+    error = member.status().error
+    printer.event("failed" if error else "removed", reason=error)
+    return EX_SOFTWARE if error else EX_OK
+
+
+class _NodePrinter:
+    """Prints a member's events, a line each, from the thread of its callbacks."""
+
+    def __init__(self, member: Member, out: TextIO, as_json: bool) -> None:
+        self.output_is_gone = False
+        self._member, self._out, self._as_json = member, out, as_json
+        self._lock = threading.Lock()
+        member.on_elected(self._elected)
+        member.on_lost(self._lost)
+        member.on_leader_changed(self._leader_changed)
+
+    def _elected(self, leadership: Leadership) -> None:
+        self.event("elected", term=leadership.token, leader=leadership.node_id, token=leadership.token)
+
+    def _lost(self, leadership: Leadership) -> None:
+        self.event("lost", term=leadership.token, token=leadership.token)
+
+    def _leader_changed(self, leader_id: Optional[str], term: int) -> None:
+        self.event("leader", term=term, leader=leader_id)
+
+    def event(self, name: str, **facts: Any) -> None:
+        facts = {"term": self._term(), "leader": self._member.leader_id, **facts}
+        line = {"t": time.time(), "clock": boot_clock(), "event": name, "node": self._member.node_id, **facts}
+        text = json.dumps(line) if self._as_json else _sentence(name, line)
+        with self._lock:
+            try:
+                print(text, file=self._out, flush=True)
+            except OSError:  # a log that nobody reads any more is no reason to lead on unseen
+                self.output_is_gone = True
+
+    def _term(self) -> int:
+        with contextlib.suppress(raftlite.MemberStopped):
+            return self._member.status().current_term
+        return 0
+
+
+_SENTENCES: Dict[str, str] = {
+    "started": "{node} listens at {address}",
+    "elected": "{node} leads in term {term}",
+    "lost": "{node} no longer leads in term {term}",
+    "stopped": "{node} has stopped",
+    "removed": "{node} was removed from the cluster and has stopped",
+    "failed": "{node} has failed: {reason}",
+}
+
+
+def _sentence(name: str, facts: Dict[str, Any]) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(facts["t"])) + f".{int(facts['t'] * 1000) % 1000:03d}"
+    if name == "leader":
+        what = "{leader} leads in term {term}" if facts["leader"] else "no leader"
+        return f"{clock} {facts['node']} sees: {what.format(**facts)}"
+    return f"{clock} {_SENTENCES[name].format(**facts)}"
+
+
+class _Ended(threading.Event):
+    signal: Optional[int] = None
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[_Ended]:
+    """Turn SIGINT and SIGTERM into an event for the body; a second one ends the process at once."""
+    ended = _Ended()
+
+    def end(number: int, frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        ended.signal = number
+        ended.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _peers(options: List[str]) -> Dict[str, str]:
+    peers: Dict[str, str] = {}
+    for option in options:
+        node_id, separator, address = option.partition("=")
+        if not separator:
+            raise ConfigError(f"--peer is {option!r}, but must be ID=ADDRESS")
+        if node_id in peers:
+            raise ConfigError(f"--peer gives {node_id!r} twice, but ids must be unique")
+        peers[node_id] = address
+    return peers
+
+
+def _authkey(options: argparse.Namespace) -> bytes:
+    if options.authkey_file:
+        try:
+            key = Path(options.authkey_file).read_bytes().strip()
+        except OSError as error:
+            raise ConfigError(f"--authkey-file {options.authkey_file} cannot be read: {error.strerror}") from None
+    else:
+        key = os.environ.get(AUTHKEY_VARIABLE, "").encode()
+    if not key:
+        raise ConfigError(f"no key: put the secret that all members share into {AUTHKEY_VARIABLE} or --authkey-file")
+    return key
+
+
+# --- raftlite status -------------------------------------------------------------------------------------------------
+
+
+def _run_status(options: argparse.Namespace) -> int:
+    try:
+        status = request_status(options.address, _authkey(options), options.cluster, options.timeout)
+    except OSError as error:
+        return _fail(options, error.strerror or str(error), EX_UNAVAILABLE)
+    print(json.dumps(status) if options.json else _describe(status))
+    return EX_OK if status.get("leader") else EX_TEMPFAIL
+
+
+def _describe(status: Dict[str, Any]) -> str:
+    nodes = [node_id if voter else f"{node_id} (observer)" for node_id, voter, _ in status["membership"]["nodes"]]
+    lines = [
+        f"node     {status['node']} ({status['role']})",
+        f"term     {status['term']}",
+        f"leader   {status['leader'] or 'none: ' + status['why']}",
+        f"members  {', '.join(nodes)}",
+    ]
+    return "\n".join(lines)
+
+

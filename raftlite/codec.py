@@ -1,0 +1,183 @@
+"""Messages to bytes and back: one JSON object a message, every field checked. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type
+
+from raftlite.errors import ConfigError, MalformedMessage
+from raftlite.membership import LONGEST_ID, Membership, MembershipVersion, NodeInfo
+from raftlite.messages import (
+    Heartbeat,
+    HeartbeatResponse,
+    Message,
+    RequestVote,
+    RequestVoteResponse,
+    TimeoutNow,
+)
+
+MAX_MESSAGE_BYTES = 64 * 1024
+LARGEST_NUMBER = 2**53  # beyond it, JSON readers in other languages lose digits
+LONGEST_PROMISE = 86_400.0
+LONGEST_TEXT = 1_000
+
+WIRE_MESSAGES: Tuple[Type[Any], ...] = (RequestVote, RequestVoteResponse, Heartbeat, HeartbeatResponse, TimeoutNow)
+
+
+def encode(message: Message) -> bytes:
+    """Return the bytes of a wire message. Raises `MalformedMessage` for anything that `decode` would refuse."""
+    if type(message) not in WIRE_MESSAGES:
+        raise MalformedMessage(f"{type(message).__name__} has no form on the wire")
+    content = {name: _plain(getattr(message, name)) for name in _READERS[type(message).__name__]}
+    data = dump({"type": type(message).__name__, **content})
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise MalformedMessage(f"a message of {len(data)} bytes is longer than {MAX_MESSAGE_BYTES}")
+    return data
+
+
+def decode(data: bytes) -> Message:
+    """Return the wire message in `data`. Raises `MalformedMessage`, and nothing else, for bytes that hold none."""
+    content = load(data)
+    name = content.pop("type", None)
+    readers = _READERS.get(name) if isinstance(name, str) else None
+    if readers is None:
+        raise MalformedMessage(f"unknown message type {_shorten(name)}")
+    if content.keys() != readers.keys():
+        raise MalformedMessage(f"{name} has fields {_shorten(sorted(content))} instead of {sorted(readers)}")
+    message: Message = _TYPES[name](**{field: read(field, content[field]) for field, read in readers.items()})
+    return message
+
+
+def dump(content: Dict[str, Any]) -> bytes:
+    """Return the compact JSON of `content`."""
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def load(data: bytes) -> Dict[str, Any]:
+    """Return the JSON object in `data`. Raises `MalformedMessage` for anything else."""
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise MalformedMessage(f"{len(data)} bytes are more than the {MAX_MESSAGE_BYTES} of the longest message")
+    try:
+        content = json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"no JSON: {type(error).__name__}") from None
+    if not isinstance(content, dict):
+        raise MalformedMessage(f"JSON, but no object: {_shorten(content)}")
+    return content
+
+
+def membership_to_plain(membership: Membership) -> Dict[str, Any]:
+    """Return `membership` as JSON data."""
+    nodes = [[node.node_id, node.voter, node.address] for node in membership.nodes]
+    return {"term": membership.term, "version": membership.version, "nodes": nodes}
+
+
+def membership_from_plain(content: Any) -> Membership:
+    """Return the membership in JSON data. Raises `MalformedMessage` for anything else."""
+    return _membership("membership", content)
+
+
+# --- One reader for each kind of field -------------------------------------------------------------------------------
+
+
+def _number(name: str, value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
+        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be a whole number from 0 to 2**53")
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    if type(value) is not bool:
+        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be true or false")
+    return value
+
+
+def _seconds(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not (math.isfinite(value) and 0 <= value <= LONGEST_PROMISE):
+        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be a number of seconds")
+    return float(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if type(value) is not str or len(value) > LONGEST_TEXT:
+        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be a short text")
+    return value
+
+
+def _id(name: str, value: Any) -> str:
+    if type(value) is not str or not 1 <= len(value) <= LONGEST_ID or not value.isprintable():
+        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be 1 to {LONGEST_ID} printable characters")
+    return value
+
+
+def _ids(name: str, value: Any) -> Tuple[str, ...]:
+    if type(value) is not list:
+        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be a list of ids")
+    return tuple(_id(name, item) for item in value)
+
+
+def _position(name: str, value: Any) -> MembershipVersion:
+    if type(value) is not list or len(value) != 2:
+        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be a term and a version")
+    return _number(name, value[0]), _number(name, value[1])
+
+
+def _membership(name: str, value: Any) -> Membership:
+    if type(value) is not dict or value.keys() != {"term", "version", "nodes"} or type(value["nodes"]) is not list:
+        raise MalformedMessage(f"{name} is {_shorten(value)}, but must have a term, a version and nodes")
+    term, version = _number("term", value["term"]), _number("version", value["version"])
+    try:
+        return Membership(term, version, tuple(_node(node) for node in value["nodes"]))
+    except ConfigError as error:
+        raise MalformedMessage(str(error)) from None
+
+
+def _node(value: Any) -> NodeInfo:
+    if type(value) is not list or len(value) != 3:
+        raise MalformedMessage(f"a node is {_shorten(value)}, but must be an id, whether it votes, and an address")
+    address = None if value[2] is None else _text("address", value[2])
+    return NodeInfo(_id("node id", value[0]), _flag("voter", value[1]), address)
+
+
+def _optional_membership(name: str, value: Any) -> Optional[Membership]:
+    return None if value is None else _membership(name, value)
+
+
+_Reader = Callable[[str, Any], Any]
+
+_FIELDS: Dict[str, _Reader] = {
+    "term": _number,
+    "sender_id": _id,
+    "round": _number,
+    "membership_version": _position,
+    "member_ids": _ids,
+    "pre_vote": _flag,
+    "transfer": _flag,
+    "vote_granted": _flag,
+    "reason": _text,
+    "membership": _optional_membership,
+    "promise": _seconds,
+}
+
+_TYPES: Dict[str, Type[Any]] = {message.__name__: message for message in WIRE_MESSAGES}
+_READERS: Dict[str, Dict[str, _Reader]] = {
+    name: {field.name: _FIELDS[field.name] for field in fields(message)} for name, message in _TYPES.items()
+}
+
+
+def _plain(value: Any) -> Any:
+    return membership_to_plain(value) if isinstance(value, Membership) else value
+
+
+def _without_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key is given twice")
+    return content
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,160 @@
+"""One grant of leadership, and the thread on which a program hears of it.
+
+    election thread ──▶ Leadership (token, lease, lost) ──▶ read by any thread, at any time
+           └──────────▶ Callbacks' queue and thread ──▶ on_elected / on_lost / on_leader_changed, one at a time, in order
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from typing import Any, Callable, List, Optional
+
+from raftlite.errors import LeadershipLost
+
+logger = logging.getLogger(__name__)
+
+
+class Leadership:
+    """One grant of leadership. It ends once and never comes back to life; a later grant has a higher `token`.
+
+    Every attribute may be read from any thread. `token` is the term (paper, section 5.1): hand it to the resource that
+    you write to, and let the resource refuse a token lower than the highest it has seen. `lost` is set when the grant
+    is over, before `on_lost` runs.
+    """
+
+    def __init__(self, node_id: str, token: int, lease_expires_at: float, clock: Callable[[], float]) -> None:
+        self.node_id = node_id
+        self.token = token
+        self.lost = threading.Event()
+        self._lease_expires_at = lease_expires_at
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    @property
+    def remaining(self) -> float:
+        """For how many seconds nobody else can lead, if nothing more is heard; 0.0 once the grant is over."""
+        with self._lock:
+            seconds = self._lease_expires_at - self._clock()
+            if seconds <= 0:
+                self.lost.set()  # found here first, perhaps because this process was suspended
+            return 0.0 if self.lost.is_set() else seconds
+
+    @property
+    def valid(self) -> bool:
+        """Whether this member leads at this instant, under this token."""
+        return self.remaining > 0
+
+    def check(self) -> None:
+        """Raise `LeadershipLost` unless the grant is valid at this instant."""
+        if not self.valid:
+            raise LeadershipLost(f"{self.node_id} no longer leads with token {self.token}")
+
+    def _renew(self, lease_expires_at: float) -> bool:
+        """Prolong the lease; False if the program has already been told that it is over. Runs on the election thread."""
+        with self._lock:
+            if self._clock() >= self._lease_expires_at:
+                self.lost.set()
+            self._lease_expires_at = lease_expires_at
+            return not self.lost.is_set()
+
+    def __repr__(self) -> str:
+        return f"Leadership({self.node_id!r}, token={self.token}, {'lost' if self.lost.is_set() else 'held'})"
+
+
+    def _abandon_after_fork(self) -> None:
+        # Another thread may have held the old lock, and the event's, when this process was forked.
+        self._lock, self.lost = threading.Lock(), threading.Event()
+        self.lost.set()
+
+
+Callback = Callable[..., Any]
+
+
+class Callbacks:
+    """Runs a program's callbacks on a thread of their own, one at a time and in order.
+
+    A slow one delays later callbacks and nothing else. Every `on_elected` is followed by one `on_lost` with the same
+    grant before the next `on_elected`. One that is registered while this member leads is called for that grant too.
+    """
+
+    def __init__(self, name: str, resign: Callable[[], None]) -> None:
+        self._resign = resign
+        self._elected: List[Callback] = []
+        self._lost: List[Callback] = []
+        self._leader_changed: List[Callback] = []
+        self._held: Optional[Leadership] = None
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[Optional[Callable[[], None]]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    # --- Registering: any thread ---------------------------------------------------------------------------------------
+
+    def on_elected(self, callback: Callback) -> None:
+        with self._lock:
+            self._elected.append(callback)
+            if self._held is not None:
+                self._submit_elected(callback, self._held)
+
+    def on_lost(self, callback: Callback) -> None:
+        with self._lock:
+            self._lost.append(callback)
+
+    def on_leader_changed(self, callback: Callback) -> None:
+        with self._lock:
+            self._leader_changed.append(callback)
+
+    # --- Calling: the election thread ------------------------------------------------------------------------------------
+
+    def elected(self, leadership: Leadership) -> None:
+        """A grant begins."""
+        with self._lock:
+            self._held = leadership
+            for callback in self._elected:
+                self._submit_elected(callback, leadership)
+
+    def lost(self) -> None:
+        """The grant, if there is one, is over: `lost` is set first, then the program is told."""
+        with self._lock:
+            leadership, self._held = self._held, None
+            if leadership is not None:
+                leadership.lost.set()
+                for callback in self._lost:
+                    self._submit(callback, leadership)
+
+    def leader_changed(self, leader_id: Optional[str], term: int) -> None:
+        """Another leader, or none."""
+        with self._lock:
+            for callback in self._leader_changed:
+                self._submit(callback, leader_id, term)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: Optional[float]) -> bool:
+        """Let what is due finish. False if it has not after `timeout` seconds; True at once from a callback."""
+        self._queue.put(None)
+        if threading.current_thread() is not self._thread and self._thread.ident is not None:
+            self._thread.join(timeout)
+            return not self._thread.is_alive()
+        return True
+
+    def _submit(self, callback: Callback, *args: Any) -> None:
+        self._queue.put(lambda: self._call(callback, *args))
+
+    def _submit_elected(self, callback: Callback, leadership: Leadership) -> None:
+        self._queue.put(lambda: self._call(callback, leadership) or self._resign())
+
+    def _call(self, callback: Callback, *args: Any) -> bool:
+        """Whether `callback` returned without an exception."""
+        try:
+            callback(*args)
+        except Exception:  # whatever the program raises must not end the thread that its other callbacks need
+            logger.exception("%s: %r failed", self._thread.name, callback)
+            return False
+        return True
+
+    def _run(self) -> None:
+        for call in iter(self._queue.get, None):
+            call()

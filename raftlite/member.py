@@ -1,0 +1,276 @@
+"""`Member`: an election thread, its connections and its saved votes, assembled for a program."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
+from urllib.parse import quote
+
+from raftlite.errors import ConfigError, MemberStopped
+from raftlite.leadership import Callback, Leadership
+from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, founding_membership
+from raftlite.nodes.address import Address, is_wildcard, normalize
+from raftlite.nodes.base import Node
+from raftlite.nodes.connection import ConnectionListener
+from raftlite.status import Status
+from raftlite.storage import MemoryStorage, SQLiteStorage, Storage
+from raftlite.thread import ElectionThread
+from raftlite.timing import Timing
+
+_F = TypeVar("_F", bound=Callback)
+
+
+class Member:
+    """One member of a cluster. Use it in a `with` statement, or call `start` and `stop`.
+
+    `peers` are the other members' ids and addresses (`host:port`, `[ipv6]:port` or the path of a Unix socket), `listen`
+    is this member's own, and `advertise` the one that others reach it under, if that differs. `authkey` is the secret
+    that every member shares; processes of one `multiprocessing` family have one already. Votes are saved in
+    `data_dir`; without it they are forgotten with the process, and safety then rests on timing (see `MemoryStorage`).
+    `voter=False` makes an observer, which follows the leader and never votes. `min_nodes` and `max_nodes` count voters,
+    this one included: no election starts before `min_nodes` are known.
+
+    Callbacks run on a thread of their own, in order: `on_elected(leadership)`, `on_lost(leadership)`,
+    `on_leader_changed(leader_id, term)`.
+
+    Raises `ConfigError` for settings that are out of bounds.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        *,
+        peers: Optional[Mapping[str, Address]] = None,
+        listen: Optional[Address] = None,
+        advertise: Optional[Address] = None,
+        authkey: Optional[Union[bytes, str]] = None,
+        cluster: str = "raftlite",
+        data_dir: Optional[Union[str, os.PathLike[str]]] = None,
+        timing: Timing = Timing(),
+        min_nodes: Optional[int] = None,
+        max_nodes: Optional[int] = None,
+        voter: bool = True,
+        on_elected: Optional[Callback] = None,
+        on_lost: Optional[Callback] = None,
+        on_leader_changed: Optional[Callback] = None,
+    ) -> None:
+        check_node_id(node_id)
+        self.node_id = node_id
+        self.peers: Dict[str, str] = _check_peers(node_id, peers or {}, listen)
+        self.listen = None if listen is None else normalize(listen)
+        if self.peers and self.listen is None:
+            raise ConfigError("listen is missing: with peers, this member needs an address that they can reach")
+        check_bounds(founding_membership(node_id, [NodeInfo(node_id, voter), *self.peers]), min_nodes, max_nodes)
+        self._advertise, self._authkey, self._cluster = advertise, authkey, cluster
+        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._timing, self._min_nodes, self._max_nodes, self._voter = timing, min_nodes, max_nodes, voter
+        self._memory = MemoryStorage()
+        self._callbacks: List[Any] = []  # (name of the registering method, callback), for each start anew
+        self._lock = threading.Lock()
+        self._thread: Optional[ElectionThread] = None
+        self._listener: Optional[ConnectionListener] = None
+        self._storage: Optional[Storage] = None
+        for name, callback in (
+            ("on_elected", on_elected),
+            ("on_lost", on_lost),
+            ("on_leader_changed", on_leader_changed),
+        ):
+            if callback is not None:
+                self._callbacks.append((name, callback))
+
+    # --- Life ------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> Member:
+        """Open the votes, listen, connect and take part. Starting again after `stop` is fine.
+
+        Raises `OSError` where the address cannot be used, `StorageError` where the votes cannot be read, and
+        `MemberStopped` if it runs already.
+        """
+        with self._lock:
+            if self._listener is not None or self._storage is not None:
+                raise MemberStopped(f"{self.node_id} runs already: call stop() first")
+            try:
+                self._assemble()
+            except BaseException:
+                self._take_apart()
+                raise
+        return self
+
+    def stop(self, timeout: Optional[float] = 5.0) -> None:
+        """Hand over if leading, then end every thread and connection. Twice is fine; callbacks may call it too.
+
+        Raises `TimeoutError` if a callback is still busy after `timeout` seconds; all else has ended then.
+        """
+        thread = self._thread
+        try:
+            if thread is not None:
+                thread.stop(timeout)
+        finally:
+            with self._lock:
+                self._take_apart()
+
+    def __enter__(self) -> Member:
+        return self.start()
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.stop()
+
+    # --- Who leads -------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member leads at this instant: true only while its lease holds, on at most one member."""
+        thread = self._thread
+        return thread is not None and thread.is_leader
+
+    @property
+    def leader_id(self) -> Optional[str]:
+        """Who leads as far as this member knows, or None."""
+        thread = self._thread
+        return None if thread is None else thread.leader_id
+
+    @property
+    def membership(self) -> Membership:
+        """The members as this one knows them."""
+        return self._running().membership
+
+    @property
+    def address(self) -> Optional[str]:
+        """Where this member listens: `listen`, with the port that the system chose where it was 0."""
+        return self.listen if self._listener is None else self._listener.address
+
+    def status(self) -> Status:
+        """This member's view at this moment, with the reason where there is no leader."""
+        return self._running().status()
+
+    def wait_for_leader(self, timeout: Optional[float] = None) -> str:
+        """Wait until some member leads; return its id. Raises `TimeoutError`, which says why there is none."""
+        return self._running().wait_for_leader(timeout)
+
+    def wait_until_leader(self, timeout: Optional[float] = None) -> Leadership:
+        """Wait until this member leads; return the grant. Raises `TimeoutError`."""
+        return self._running().wait_until_leader(timeout)
+
+    def on_elected(self, callback: _F) -> _F:
+        """Call `callback(leadership)` whenever this member begins to lead; if it raises, the member resigns."""
+        return self._register("on_elected", callback)
+
+    def on_lost(self, callback: _F) -> _F:
+        """Call `callback(leadership)` once for each grant that ends, also at `stop`."""
+        return self._register("on_lost", callback)
+
+    def on_leader_changed(self, callback: _F) -> _F:
+        """Call `callback(leader_id, term)` whenever another member leads, or (None, term) when none does."""
+        return self._register("on_leader_changed", callback)
+
+    def transfer_leadership(self, to: Optional[str] = None) -> None:
+        """Hand leadership to `to`, or to the voter heard from last. Returns at once (thesis 3.10)."""
+        self._running().transfer_leadership(to)
+
+    def resign(self) -> None:
+        """Give leadership up and let the others campaign first. Returns at once."""
+        self._running().resign()
+
+    # --- Assembling --------------------------------------------------------------------------------------------------------
+
+    def _assemble(self) -> None:
+        self._storage = self._open_storage()
+        nodes: List[Union[Node, NodeInfo]] = []
+        own_address = None
+        if self.listen is not None:
+            self._listener = ConnectionListener(
+                self.listen,
+                node_id=self.node_id,
+                authkey=self._authkey,
+                cluster=self._cluster,
+                advertise=self._advertise,
+                timing=self._timing,
+            )
+            nodes += [self._listener.node(peer, address) for peer, address in self.peers.items()]
+            own_address = self._listener.identity.address
+        nodes.append(NodeInfo(self.node_id, self._voter, None if _names_no_place(own_address) else own_address))
+        self._thread = ElectionThread(
+            self.node_id,
+            nodes,
+            timing=self._timing,
+            min_nodes=self._min_nodes,
+            max_nodes=self._max_nodes,
+            storage=self._storage,
+            inbox=None if self._listener is None else self._listener.inbox,
+            node_factory=self._make_node,
+        )
+        for name, callback in self._callbacks:
+            getattr(self._thread, name)(callback)
+        if self._listener is not None:
+            self._listener.watch_membership(lambda: self._running().membership)
+            self._listener.answer_request = self._answer_request
+            self._listener.start()
+        self._thread.start()
+
+    def _open_storage(self) -> Storage:
+        if self._data_dir is None:
+            return self._memory
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        return SQLiteStorage(self._data_dir / f"{quote(self.node_id, safe='')}.sqlite3")
+
+    def _take_apart(self) -> None:
+        listener, self._listener = self._listener, None
+        storage, self._storage = self._storage, None
+        if listener is not None:
+            listener.close()
+        if storage is not None:
+            storage.close()
+
+    def _make_node(self, info: NodeInfo) -> Optional[Node]:
+        listener = self._listener
+        if listener is None:
+            return None
+        address = listener.heard_at.get(info.node_id) if _names_no_place(info.address) else info.address
+        return None if address is None else listener.node(info.node_id, address, voter=info.voter)
+
+    def _answer_request(self, request: Dict[str, Any]) -> Dict[str, Any]:
+        if request.get("request") != "status":
+            return {"refused": f"unknown request {str(request.get('request'))[:100]!r}"}
+        return self.status().to_plain()
+
+    def _register(self, name: str, callback: _F) -> _F:
+        if not callable(callback):
+            raise ConfigError(f"{name} is {callback!r}, but must be callable")
+        self._callbacks.append((name, callback))
+        if self._thread is not None:
+            getattr(self._thread, name)(callback)
+        return callback
+
+    def _running(self) -> ElectionThread:
+        if self._thread is None:
+            raise MemberStopped(f"{self.node_id} is not started: call start(), or use it in a with statement")
+        return self._thread
+
+    def __repr__(self) -> str:
+        return f"Member({self.node_id!r}, peers={self.peers!r}, listen={self.listen!r})"
+
+
+def _check_peers(node_id: str, peers: Mapping[str, Address], listen: Optional[Address]) -> Dict[str, str]:
+    addresses: Dict[str, str] = {}
+    for peer, address in peers.items():
+        check_node_id(peer)
+        address = normalize(address)
+        if peer == node_id:
+            if listen is None or address != normalize(listen):
+                raise ConfigError(f"peers has {peer!r}, this member itself, at {address}, but listen is {listen!r}")
+            continue
+        addresses[peer] = address
+    for peer, address in addresses.items():
+        twins = [other for other, its in addresses.items() if its == address]
+        if len(twins) > 1:
+            raise ConfigError(f"peers gives {', '.join(twins)} the same address {address}")
+    return addresses
+
+
+def _names_no_place(address: Optional[str]) -> bool:
+    return address is None or is_wildcard(address)

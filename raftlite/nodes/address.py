@@ -1,0 +1,146 @@
+"""Addresses: `host:port`, `[ipv6]:port`, or the path of a Unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from typing import Iterator, Tuple, Union
+
+from raftlite.errors import ConfigError
+
+Address = Union[str, Tuple[str, int]]
+"""What callers may give: text, or a `(host, port)` pair as `multiprocessing.connection` takes it."""
+
+_WILDCARDS = ("", "0.0.0.0", "::")
+
+
+def normalize(address: Address) -> str:
+    """Return `address` as text. Raises `ConfigError` where it is neither `host:port` nor a path."""
+    if isinstance(address, tuple) and len(address) == 2:
+        host, port = address
+        address = f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    address = os.fspath(address) if isinstance(address, os.PathLike) else address
+    if not isinstance(address, str):
+        raise ConfigError(f"address is {address!r}, but must be 'host:port' or the path of a Unix socket")
+    if is_path(address):
+        return address[len("unix:") :] if address.startswith("unix:") else address
+    host, port_text = _split_text(address)
+    return f"[{host}]:{port_text}" if ":" in host else f"{host}:{port_text}"
+
+
+def is_path(address: str) -> bool:
+    """Whether `address` names a Unix socket: it begins with `unix:` or has a slash."""
+    return address.startswith("unix:") or "/" in address
+
+
+def host_and_port(address: str) -> Tuple[str, int]:
+    """Return the two parts of a normalized `host:port`."""
+    host, port = _split_text(address)
+    return host, int(port)
+
+
+def _split_text(address: str) -> Tuple[str, str]:
+    host, separator, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"address is {address!r}, but must be 'host:port' or the path of a Unix socket")
+    return host, port
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach `address`. A name counts if everything it resolves to does."""
+    if is_path(address):
+        return True
+    host, _ = host_and_port(address)
+    if host in _WILDCARDS:
+        return False
+    with contextlib.suppress(OSError):
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return all(entry[4][0] == "::1" or str(entry[4][0]).startswith("127.") for entry in found)
+    return False
+
+
+def is_wildcard(address: str) -> bool:
+    """Whether `address` listens on every interface, so that it names no place to connect to."""
+    return not is_path(address) and host_and_port(address)[0] in _WILDCARDS
+
+
+def dial(address: str, timeout: float) -> socket.socket:
+    """Return a connected, blocking socket. Raises `OSError` (also `TimeoutError`) with the address in the message."""
+    with _naming("cannot connect to", address):
+        if is_path(address):
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(timeout)
+                sock.connect(address)
+            except BaseException:
+                sock.close()
+                raise
+        else:
+            sock = socket.create_connection(host_and_port(address), timeout=timeout)
+        sock.settimeout(None)
+        keep_alive(sock)
+        return sock
+
+
+def listen(address: str, backlog: int = 128) -> socket.socket:
+    """Return a listening socket. Raises `OSError` with the address in the message."""
+    with _naming("cannot listen on", address):
+        if is_path(address):
+            return _listen_on_path(address, backlog)
+        host, port = host_and_port(address)
+        entry = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(entry[4][:2], family=entry[0], backlog=backlog)
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Send small messages at once, and notice within seconds when the peer's machine has gone."""
+    if sock.family == getattr(socket, "AF_UNIX", None):
+        return
+    options = [(socket.IPPROTO_TCP, "TCP_NODELAY", 1), (socket.SOL_SOCKET, "SO_KEEPALIVE", 1)]
+    options += [(socket.IPPROTO_TCP, name, n) for name, n in _KEEP_ALIVE]
+    for level, name, value in options:
+        if hasattr(socket, name):
+            sock.setsockopt(level, getattr(socket, name), value)
+
+
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
+
+
+def _listen_on_path(path: str, backlog: int) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_dead_socket(path)
+        sock.bind(path)
+        sock.listen(backlog)
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _remove_dead_socket(path: str) -> None:
+    """A process that was killed leaves its socket file behind; nobody listens there any more."""
+    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
+        return  # nothing there, or something that is not ours to remove: bind will say so
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            pass  # somebody is there, but busy: bind will refuse the address
+
+
+@contextlib.contextmanager
+def _naming(what: str, address: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        named = f"{what} {address}: {reason}"
+        raise (type(error)(error.errno, named) if error.errno is not None else type(error)(named)) from error

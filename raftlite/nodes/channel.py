@@ -1,0 +1,168 @@
+"""One connection between two members: authenticate first, say who one is, then frames of bytes.
+
+    dialler                                   listener
+       ◀── challenge ── digest ──▶               both prove that they know the key
+       ─── challenge ──▶ ◀── digest ──           before anything else is read
+       ─── hello ──▶                             protocol, cluster, who, to whom, incarnation
+       ◀── welcome, or why refused ──
+       ─── messages ──▶
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import threading
+import time
+import weakref
+from dataclasses import dataclass, field
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge  # type: ignore[attr-defined]
+from typing import Any, Callable, Dict, Optional
+
+from raftlite.codec import MAX_MESSAGE_BYTES, dump, load
+from raftlite.membership import Membership
+
+PROTOCOL = 1
+
+_HANDSHAKE_ERRORS = (AuthenticationError, AssertionError, EOFError, OSError, ValueError)
+
+
+class Refused(ConnectionError):
+    """The other side does not want this connection, or this side does not; the message says why."""
+
+
+@dataclass
+class Identity:
+    """Who speaks at this end. The key is kept out of every `repr`."""
+
+    node_id: str
+    authkey: bytes = field(repr=False)
+    cluster: str = "raftlite"
+    address: Optional[str] = None
+    incarnation: str = field(default_factory=lambda: secrets.token_hex(8))
+    membership: Callable[[], Optional[Membership]] = field(default=lambda: None, repr=False)
+
+    def hello(self, **more: Any) -> Dict[str, Any]:
+        """What this end says of itself."""
+        membership = self.membership()
+        return {
+            "protocol": PROTOCOL,
+            "cluster": self.cluster,
+            "node_id": self.node_id,
+            "incarnation": self.incarnation,
+            "address": self.address,
+            "membership_version": None if membership is None else list(membership.position),
+            **more,
+        }
+
+
+class Channel:
+    """A socket as a `multiprocessing.connection.Connection`, of which only bytes are read and nothing is unpickled.
+
+    One thread reads, one writes; `shut_down`, from any thread, ends what they are doing.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._connection: Connection = Connection(sock.detach())
+        self._lock = threading.Lock()
+        self._deadline: Optional[float] = None
+        _open_channels.add(self)
+
+    def send_bytes(self, data: bytes) -> None:
+        """Write one frame; blocks while the peer does not read. Raises `OSError`."""
+        self._connection.send_bytes(data)
+
+    def recv_bytes(self, maxlength: int = MAX_MESSAGE_BYTES) -> bytes:
+        """Read one frame. Raises `EOFError` at the end, `OSError` for one that is too long or late."""
+        if self._deadline is not None and not self._connection.poll(max(0.0, self._deadline - time.monotonic())):
+            raise TimeoutError("no answer in time")
+        return self._connection.recv_bytes(maxlength)
+
+    def has_input(self) -> bool:
+        """Whether a read would not block: on a channel that only writes, the peer has gone."""
+        try:
+            return self._connection.poll(0)
+        except (OSError, EOFError):
+            return True
+
+    @contextlib.contextmanager
+    def limited(self, seconds: float) -> Any:
+        """Let the reads in the body take no more than `seconds` altogether."""
+        self._deadline = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._deadline = None
+
+    def shut_down(self) -> None:
+        """End the connection, so that whoever is blocked on it is woken. Never raises."""
+        with self._lock, contextlib.suppress(OSError):
+            if not self._connection.closed:
+                sock = socket.socket(fileno=self._connection.fileno())
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                finally:
+                    sock.detach()  # the connection goes on owning the descriptor
+
+    def close(self) -> None:
+        """Give the descriptor back. Only for the thread that reads or writes."""
+        with self._lock, contextlib.suppress(OSError):
+            self._connection.close()
+
+    def authenticate_as_dialler(self, authkey: bytes) -> None:
+        """Raise `Refused` unless both ends know the key."""
+        with _refusing("authentication failed"):
+            answer_challenge(self, authkey)
+            deliver_challenge(self, authkey)
+
+    def authenticate_as_listener(self, authkey: bytes) -> None:
+        """Raise `Refused` unless both ends know the key."""
+        with _refusing("authentication failed"):
+            deliver_challenge(self, authkey)
+            answer_challenge(self, authkey)
+
+    def send_json(self, content: Dict[str, Any]) -> None:
+        """Send one JSON object. Raises `OSError`."""
+        self.send_bytes(dump(content))
+
+    def recv_hello(self) -> Dict[str, Any]:
+        """Read one JSON object. Raises `Refused` where the connection ends or time runs out, `MalformedMessage`."""
+        with _refusing("the connection ended during the handshake"):
+            data = self.recv_bytes()
+        return load(data)
+
+    def exchange(self, content: Dict[str, Any]) -> Dict[str, Any]:
+        """Send one JSON object and return the one that answers it. Raises `Refused`, `OSError`, `MalformedMessage`."""
+        self.send_json(content)
+        answer = self.recv_hello()
+        if answer.get("refused"):
+            raise Refused(str(answer["refused"])[:500])
+        return answer
+
+
+@contextlib.contextmanager
+def _refusing(what: str) -> Any:
+    try:
+        yield
+    except _HANDSHAKE_ERRORS as error:
+        if isinstance(error, AuthenticationError):
+            raise Refused(f"{what}: the keys differ") from None
+        reason = str(error) if isinstance(error, (TimeoutError, Refused)) else type(error).__name__
+        raise Refused(f"{what}: {reason}") from None
+
+
+_open_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
+
+
+def _close_copies_after_fork() -> None:
+    # A forked child that kept these open would hide its parent's death from the peers.
+    for channel in list(_open_channels):
+        channel._lock = threading.Lock()
+        channel.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_copies_after_fork)

@@ -1,0 +1,381 @@
+"""`ConnectionNode` and `ConnectionListener`: members that are processes and machines.
+
+    election thread ─▶ ConnectionNode: bounded queue ─▶ its thread: dial, write ═══▶ ConnectionListener of the peer:
+                                                                                     a thread a connection ─▶ inbox
+
+Each member dials each other one and writes on that connection only; what it reads comes over the connections that the
+others dialled. Nobody waits for a slow peer: connecting and writing happen on the node's own thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections import deque
+from multiprocessing import current_process
+from typing import Any, Callable, Deque, Dict, Optional, Tuple, Union
+
+from raftlite.codec import decode, encode
+from raftlite.errors import ConfigError, MalformedMessage
+from raftlite.membership import Membership, check_node_id
+from raftlite.messages import Message
+from raftlite.nodes.acceptor import Acceptor
+from raftlite.nodes.address import Address, dial, host_and_port, is_loopback, is_path, is_wildcard, normalize
+from raftlite.nodes.base import Node
+from raftlite.nodes.channel import PROTOCOL, Channel, Identity, Refused
+from raftlite.nodes.quiet import QuietLog
+from raftlite.timing import Timing
+
+logger = logging.getLogger(__name__)
+
+QUEUE_LENGTH = 64  # messages kept for a slow peer; the oldest are dropped, since newer ones make up for them
+INBOX_LENGTH = 10_000  # messages from peers are dropped while so many wait: the program is stuck or flooded
+LONGEST_PAUSE = 1.0  # seconds between two attempts to connect
+
+AnswerRequest = Callable[[Dict[str, Any]], Dict[str, Any]]
+
+
+class ConnectionNode(Node):
+    """Sends to the member that listens at `address`: `host:port`, `[ipv6]:port` or the path of a Unix socket.
+
+    Made by `ConnectionListener.node`, which gives it this member's identity. Connects at once and again whenever the
+    connection ends. Messages older than `timing.message_timeout` are dropped rather than sent late.
+    """
+
+    def __init__(
+        self, node_id: str, address: Address, identity: Identity, *, timing: Timing = Timing(), voter: bool = True
+    ) -> None:
+        super().__init__(node_id)
+        self.address: str = normalize(address)
+        self.voter = voter
+        self.peer_incarnation: Optional[str] = None  # of the process at the other end, while connected to it
+        self._identity = identity
+        self._timing = timing
+        self._queue: Deque[Tuple[float, Message]] = deque(maxlen=QUEUE_LENGTH)
+        self._wake = threading.Condition()
+        self._hinted = False
+        self._closing = False
+        self._channel: Optional[Channel] = None
+        self._lost_at: Optional[float] = time.monotonic()
+        self._reason = "not connected yet"
+        self._quiet = QuietLog(logger)
+        name = f"raftlite-{identity.node_id}-to-{node_id}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    # --- Any thread ----------------------------------------------------------------------------------------------------
+
+    def send_message(self, message: Message) -> None:
+        with self._wake:
+            self._queue.append((time.monotonic(), message))
+            self._wake.notify()
+
+    def hint(self) -> None:
+        """Something suggests that the peer has gone or come back: look now instead of later."""
+        with self._wake:
+            self._hinted = True
+            self._wake.notify()
+
+    @property
+    def trouble(self) -> str:  # type: ignore[override]
+        """Since when the peer cannot be reached, and why; empty while it is connected."""
+        lost_at = self._lost_at
+        if lost_at is None:
+            return ""
+        return f"unreachable since {time.monotonic() - lost_at:.0f} s ({self._reason})"
+
+    def close(self) -> None:
+        """Send what is queued if connected, then end the connection and the thread; takes at most `message_timeout`."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._channel is not None:
+            self._thread.join(self._timing.message_timeout / 2)
+            self._shut_down()
+        self._thread.join(self._timing.message_timeout)
+
+    def _shut_down(self) -> None:
+        channel = self._channel
+        if channel is not None:
+            channel.shut_down()
+
+    # --- The node's thread -----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._closing:
+            try:
+                channel = self._connect()
+            except (OSError, MalformedMessage) as error:  # Refused is an OSError too
+                self._note_loss(str(error))
+                failures += 1
+                self._pause(failures)
+                continue
+            connected_at = time.monotonic()
+            try:
+                self._write(channel)
+            except OSError as error:
+                self._note_loss(f"connection lost: {error.strerror or error}")
+            finally:
+                self.peer_incarnation = None
+                self._channel = None
+                channel.close()
+            lasted = time.monotonic() - connected_at > LONGEST_PAUSE
+            failures = 0 if lasted else failures + 1
+            if failures > 1:  # connected and ended, again and again: do not spin
+                self._pause(failures)
+
+    def _connect(self) -> Channel:
+        channel = Channel(dial(self.address, self._timing.message_timeout))
+        self._channel = channel
+        try:
+            with channel.limited(self._timing.message_timeout):
+                channel.authenticate_as_dialler(self._identity.authkey)
+                welcome = channel.exchange(self._identity.hello(kind="peer", to=self.node_id))
+            self._check(welcome)
+        except BaseException:
+            self._channel = None
+            channel.close()
+            raise
+        self.peer_incarnation = str(welcome.get("incarnation"))
+        self._lost_at = None
+        self._hinted = False
+        self._quiet.reset()
+        logger.debug("%s: connected to %s at %s", self._identity.node_id, self.node_id, self.address)
+        return channel
+
+    def _check(self, welcome: Dict[str, Any]) -> None:
+        for name, expected in (("cluster", self._identity.cluster), ("node_id", self.node_id)):
+            if welcome.get(name) != expected:
+                raise Refused(f"{name} is {welcome.get(name)!r} there, but {expected!r} is meant")
+
+    def _write(self, channel: Channel) -> None:
+        while True:
+            queued = self._next()
+            if channel.has_input():
+                raise ConnectionError("the peer ended it")
+            if queued is None:
+                return
+            sent_at, message = queued
+            if message is not None and time.monotonic() - sent_at < self._timing.message_timeout:
+                self._write_message(channel, message)
+
+    def _next(self) -> Optional[Tuple[float, Optional[Message]]]:
+        """The next message; (0.0, None) for a hint; None when closing and all is sent."""
+        with self._wake:
+            while not (self._queue or self._closing or self._hinted):
+                self._wake.wait()
+            if self._queue:
+                return self._queue.popleft()
+            self._hinted = False
+            return None if self._closing else (0.0, None)
+
+    def _write_message(self, channel: Channel, message: Message) -> None:
+        try:
+            data = encode(message)
+        except MalformedMessage:
+            logger.exception("%s: a message for %s cannot be sent", self._identity.node_id, self.node_id)
+            return
+        channel.send_bytes(data)
+
+    def _note_loss(self, reason: str) -> None:
+        self._reason = reason
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+        if not self._closing:
+            self._quiet.log(logging.INFO, f"{self._identity.node_id}: {self.node_id} cannot be reached: {reason}")
+
+    def _pause(self, failures: int) -> None:
+        """At once after the first failure, then with growing, jittered pauses; a hint ends the pause."""
+        longest = min(LONGEST_PAUSE, 0.01 * 2 ** min(failures, 10))
+        with self._wake:
+            if not (self._closing or self._hinted):
+                self._wake.wait(random.uniform(longest / 2, longest))
+            self._hinted = False
+
+    def __repr__(self) -> str:
+        return f"ConnectionNode({self.node_id!r}, {self.address!r})"
+
+
+class ConnectionListener:
+    """Listens at `address` and puts what authenticated peers say into `inbox`. Also a context manager.
+
+    `authkey` defaults to the key that the processes of one `multiprocessing` family share. `cluster` names the
+    cluster: members of another one are turned away. `advertise` is the address that others reach this member under,
+    where it is not `address`. Listening begins with `start`, on threads of its own.
+
+    Raises `ValueError` for an address that other machines can reach without an explicit `authkey`, `ConfigError` for
+    one that is no address, `OSError` for one that is in use, unknown or not permitted.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        inbox: Optional[queue.Queue[Any]] = None,
+        *,
+        node_id: str,
+        authkey: Optional[Union[bytes, str]] = None,
+        cluster: str = "raftlite",
+        advertise: Optional[Address] = None,
+        timing: Timing = Timing(),
+    ) -> None:
+        check_node_id(node_id)
+        address = normalize(address)
+        if authkey is None and not is_loopback(address):
+            raise ConfigError(
+                f"authkey is missing, but {address} can be reached from other machines: give every member the same secret"
+            )
+        self.inbox: queue.Queue[Any] = inbox if inbox is not None else queue.Queue()
+        self.heard_at: Dict[str, str] = {}  # where members that dialled here say that they listen
+        self.answer_request: Optional[AnswerRequest] = None  # serves what is neither peer nor stranger: `raftlite status`
+        self._timing = timing
+        self._nodes: Dict[str, ConnectionNode] = {}
+        self._peers: Dict[str, Tuple[str, Channel]] = {}  # peer -> its incarnation and the connection it dialled
+        self._lock = threading.Lock()
+        self._quiet = QuietLog(logger)
+        self._acceptor = Acceptor(address, f"raftlite-{node_id}", self._serve, timing.message_timeout)
+        self.address = self._acceptor.address
+        self.identity = Identity(
+            node_id, _key(authkey), cluster, self.address if advertise is None else normalize(advertise)
+        )
+
+    @property
+    def node_id(self) -> str:
+        """This member's id."""
+        return self.identity.node_id
+
+    def node(self, node_id: str, address: Address, *, voter: bool = True) -> ConnectionNode:
+        """Return a handle on the member that listens at `address`; it connects under this member's identity."""
+        node = ConnectionNode(node_id, address, self.identity, timing=self._timing, voter=voter)
+        self._nodes[node_id] = node
+        return node
+
+    def watch_membership(self, membership: Callable[[], Optional[Membership]]) -> None:
+        """Turn away ids that `membership()` lacks, unless the dialler's membership is another version."""
+        self.identity.membership = membership
+
+    def start(self) -> ConnectionListener:
+        """Accept connections from now on."""
+        self._acceptor.start()
+        return self
+
+    def close(self) -> None:
+        """Stop listening, end every connection and thread. Twice is fine."""
+        self._acceptor.close()
+
+    def __enter__(self) -> ConnectionListener:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- One thread for each connection --------------------------------------------------------------------------------
+
+    def _serve(self, channel: Channel, remote: str) -> None:
+        try:
+            with channel.limited(self._timing.message_timeout):
+                channel.authenticate_as_listener(self.identity.authkey)
+                hello = channel.recv_hello()
+            refusal = self._why_refuse(hello)
+            if hello.get("kind") == "request" and not refusal and self.answer_request:
+                channel.send_json(self.answer_request(hello))
+                return
+            channel.send_json(self.identity.hello(refused=refusal))
+            if refusal:
+                raise Refused(refusal)
+        except (OSError, MalformedMessage) as error:
+            if not self._acceptor.is_closed:
+                self._quiet.log(logging.WARNING, f"{self.node_id}: turned away {remote}: {error}")
+            return
+        self._acceptor.admit(channel)
+        self._read_as_peer(channel, hello, remote)
+
+    def _why_refuse(self, hello: Dict[str, Any]) -> str:
+        if hello.get("protocol") != PROTOCOL:
+            return f"protocol {hello.get('protocol')!r} is spoken there, but {PROTOCOL} here"
+        if hello.get("cluster") != self.identity.cluster:
+            return f"cluster is {hello.get('cluster')!r} there, but {self.identity.cluster!r} here"
+        if hello.get("kind") == "request":
+            return "" if self.answer_request else "no requests are answered here"
+        if hello.get("to") != self.node_id:
+            return f"{hello.get('to')!r} is meant, but this is {self.node_id!r}"
+        return self._why_refuse_peer(hello)
+
+    def _why_refuse_peer(self, hello: Dict[str, Any]) -> str:
+        peer, incarnation = hello.get("node_id"), hello.get("incarnation")
+        try:
+            check_node_id(peer)
+        except ConfigError as error:
+            return str(error)
+        if peer == self.node_id:
+            return f"this is {peer} itself: two processes use one id"
+        node = self._nodes.get(str(peer))
+        if node is not None and node.peer_incarnation not in (None, incarnation):
+            node.hint()
+            return f"another process answers as {peer} at {node.address}: two processes use one id"
+        membership = self.identity.membership()
+        if membership is not None and peer not in membership.ids:
+            if hello.get("membership_version") == list(membership.position):
+                return f"{peer} is no member; {self.node_id} knows {', '.join(sorted(membership.ids))}"
+        return ""
+
+    def _read_as_peer(self, channel: Channel, hello: Dict[str, Any], remote: str) -> None:
+        peer = str(hello["node_id"])
+        self._note_address(peer, hello.get("address"), remote)
+        with self._lock:
+            former = self._peers.get(peer)
+            self._peers[peer] = (str(hello.get("incarnation")), channel)
+        if former is not None:
+            former[1].shut_down()
+        self._hint(peer)
+        try:
+            self._read_messages(channel, peer)
+        except (EOFError, OSError):
+            pass  # the peer has closed the connection, or its process is gone
+        except MalformedMessage as error:
+            self._quiet.log(logging.WARNING, f"{self.node_id}: closed the connection from {peer} at {remote}: {error}")
+        finally:
+            with self._lock:
+                if self._peers.get(peer, ("", None))[1] is channel:
+                    del self._peers[peer]
+            self._hint(peer)
+
+    def _read_messages(self, channel: Channel, peer: str) -> None:
+        while True:
+            message = decode(channel.recv_bytes())
+            if message.sender_id != peer:
+                raise MalformedMessage(f"a message of {message.sender_id} came over the connection of {peer}")
+            if self.inbox.qsize() < INBOX_LENGTH:
+                try:
+                    self.inbox.put_nowait(message)
+                except queue.Full:
+                    pass  # like any network, this one may lose a message
+
+    def _note_address(self, peer: str, address: Any, remote: str) -> None:
+        if not isinstance(address, str):
+            return
+        try:
+            address = normalize(address)
+            if is_wildcard(address) and not is_path(remote):
+                address = normalize((host_and_port(remote)[0], host_and_port(address)[1]))
+        except ConfigError:
+            return
+        self.heard_at[peer] = address
+
+    def _hint(self, peer: str) -> None:
+        node = self._nodes.get(peer)
+        if node is not None:
+            node.hint()
+
+
+def _key(authkey: Optional[Union[bytes, str]]) -> bytes:
+    if authkey is None:
+        return bytes(current_process().authkey)
+    if isinstance(authkey, str):
+        authkey = authkey.encode()
+    if not isinstance(authkey, (bytes, bytearray)) or not authkey:
+        raise ConfigError("authkey must be bytes or a string, and not empty")
+    return bytes(authkey)

@@ -1,0 +1,65 @@
+"""What a member knows at one moment, for the program, the command line and the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple
+
+from raftlite.codec import membership_to_plain
+from raftlite.election import Role
+from raftlite.membership import Membership
+
+
+@dataclass(frozen=True)
+class Status:
+    """One member's view, replaced whole at every change. `why` says, while there is no leader, what is missing."""
+
+    node_id: str
+    role: Role
+    current_term: int
+    leader_id: Optional[str]
+    membership: Membership
+    min_nodes: int
+    lease_expires_at: Optional[float] = None
+    answers: Tuple[str, ...] = ()  # voters that answered the last (pre-)vote, this member included
+    refusals: Tuple[Tuple[str, str], ...] = ()  # voters that refused it, and why
+    why: str = ""
+    error: str = ""
+
+    def to_plain(self) -> Dict[str, Any]:
+        """The status as JSON data."""
+        return {
+            "node": self.node_id,
+            "role": self.role.value,
+            "term": self.current_term,
+            "leader": self.leader_id,
+            "membership": membership_to_plain(self.membership),
+            "why": self.why,
+            "error": self.error,
+        }
+
+
+def explain(status: Status, unreachable: Dict[str, str]) -> str:
+    """Why there is no leader; empty if there is one. `unreachable` says of peers since when, in words."""
+    if status.role is Role.STOPPED:
+        return f"stopped: {status.error}" if status.error else "stopped"
+    if status.leader_id is not None:
+        return ""
+    voters = status.membership.voters
+    if status.node_id not in voters:
+        return "an observer waits for the voters to elect a leader"
+    if status.membership.term == 0 and len(voters) < status.min_nodes:
+        return f"knows {len(voters)} of {status.min_nodes} nodes"
+    return _explain_answers(status, unreachable)
+
+
+def _explain_answers(status: Status, unreachable: Dict[str, str]) -> str:
+    voters = sorted(status.membership.voters)
+    missing = [f"{voter} is {unreachable[voter]}" for voter in voters if voter in unreachable]
+    if not status.answers:
+        return "; ".join(["waits for a heartbeat before it starts an election", *missing])
+    silent = [voter for voter in voters if voter not in status.answers and voter not in unreachable]
+    parts = [f"{len(status.answers)} of {len(voters)} answer", *missing]
+    parts += [f"{voter} does not answer" for voter in silent]
+    parts += [f"{voter} refuses: {reason}" for voter, reason in status.refusals]
+    return ", ".join(parts)

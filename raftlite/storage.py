@@ -1,0 +1,216 @@
+"""Term, vote and membership survive a restart: a vote is on stable storage before it is on the wire."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import sqlite3
+import zlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Iterator, Optional, Tuple, Union
+
+from raftlite.codec import membership_from_plain, membership_to_plain
+from raftlite.election import Saved
+from raftlite.errors import MalformedMessage, StorageError
+
+APPLICATION_ID = 0x72616674  # "raft": tells our files from other SQLite databases
+FORMAT_VERSION = 1
+
+
+class Storage(ABC):
+    """Where one member keeps what it must not forget. Only the election thread saves."""
+
+    @abstractmethod
+    def load(self) -> Saved:
+        """Return what was saved last, or `Saved()` if nothing ever was. Raises `StorageError` rather than guess."""
+
+    @abstractmethod
+    def save(self, saved: Saved) -> None:
+        """Replace what was saved, in one atomic step, durable on return. Raises `StorageError`: the member stops."""
+
+    def close(self) -> None:
+        """Let others open the storage."""
+
+    def abandon_after_fork(self) -> None:
+        """Called in a forked child, whose copy must neither be used nor closed as the parent's is."""
+
+
+class MemoryStorage(Storage):
+    """For threads of one process: outlives the `ElectionThread`, not the process.
+
+    A member whose votes are lost with its process abstains for two election timeouts after each start, so safety
+    rests on timing there. Use `SQLiteStorage` wherever a process may be restarted.
+    """
+
+    def __init__(self) -> None:
+        self._saved = Saved()
+
+    def load(self) -> Saved:
+        return self._saved
+
+    def save(self, saved: Saved) -> None:
+        self._saved = saved
+
+
+class SQLiteStorage(Storage):
+    """One row in the SQLite file `path`, which is created if it is not there and locked until `close`.
+
+    Raises `StorageError` where the file is in use by another process, damaged or no file of raftlite's. Such a file
+    is never taken for an empty one: the member would vote twice. Remove the member from the cluster and add it under
+    a new id instead.
+    """
+
+    def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
+        self.path = Path(path).absolute()
+        self._broken: Optional[str] = None
+        with self._translated("cannot open"):
+            if not os.path.lexists(self.path):
+                _create(self.path)
+            self._database: Optional[sqlite3.Connection] = _open(self.path)
+        try:
+            self._saved = self._read()
+            _remove_drafts(self.path)
+        except BaseException:
+            self.close()
+            raise
+
+    def load(self) -> Saved:
+        return self._saved
+
+    def save(self, saved: Saved) -> None:
+        if self._database is None:
+            raise StorageError(f"{self.path} is closed")
+        if self._broken:
+            raise StorageError(f"{self.path} failed before, so it is not written again: {self._broken}")
+        with self._translated("cannot save to"):
+            _write(self._database, saved)
+        self._saved = saved
+
+    def close(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            with contextlib.suppress(sqlite3.Error):  # everything that was saved is durable already
+                database.close()
+
+    def abandon_after_fork(self) -> None:
+        # Closing the copy would fold the log into the file and delete it under the parent, whose next votes would
+        # then go to a deleted file. So the copy is never closed, not even by the interpreter at its end.
+        import ctypes
+
+        if self._database is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._database))
+            self._database = None
+
+    def _read(self) -> Saved:
+        assert self._database is not None
+        with self._translated("cannot read"):
+            application_id = self._database.execute("PRAGMA application_id").fetchone()[0]
+            version = self._database.execute("PRAGMA user_version").fetchone()[0]
+            if application_id != APPLICATION_ID:
+                raise StorageError(f"{self.path} is a database of another program")
+            if version != FORMAT_VERSION:
+                raise StorageError(f"{self.path} has format {version}, but this raftlite reads format {FORMAT_VERSION}")
+            damage = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if damage != "ok":
+                raise StorageError(f"{self.path} is damaged: {damage}")
+            rows = self._database.execute("SELECT content, checksum FROM saved").fetchall()
+        if len(rows) != 1:
+            raise StorageError(f"{self.path} is damaged: it holds {len(rows)} rows instead of one")
+        return _from_row(self.path, rows[0])
+
+    @contextlib.contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._broken = str(error)
+            if "locked" in str(error):
+                raise StorageError(f"{what} {self.path}: another process or member has it open") from error
+            raise StorageError(f"{what} {self.path}: {error}") from error
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{what} {self.path}: {error.strerror or error}") from error
+
+
+def _create(path: Path) -> None:
+    """Make a complete file under another name, then give it its own: an empty file can only be a damaged one."""
+    log = Path(f"{path}-wal")
+    if log.exists():
+        raise StorageError(f"{path} is missing, but its log {log.name} is there: it was deleted or half copied")
+    draft = Path(f"{path}.{os.getpid()}.new")
+    try:
+        database = sqlite3.connect(draft, isolation_level=None)
+        try:
+            database.execute("PRAGMA synchronous=FULL")
+            database.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            database.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+            database.execute(
+                "CREATE TABLE saved (id INTEGER PRIMARY KEY CHECK (id = 1), content TEXT NOT NULL, checksum INTEGER NOT NULL)"
+            )
+            _write(database, Saved())
+        finally:
+            database.close()
+        with contextlib.suppress(FileExistsError):  # another process was faster; its lock will decide
+            os.link(draft, path)
+        _sync_directory(path.parent)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            draft.unlink()
+
+
+def _remove_drafts(path: Path) -> None:
+    """Remove what a process that was killed while creating the file left behind."""
+    for draft in path.parent.glob(f"{glob.escape(path.name)}.*.new*"):
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    if path.stat().st_size == 0:
+        raise StorageError(f"{path} is damaged: it is empty")
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+    try:
+        database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        database.execute("BEGIN EXCLUSIVE")  # takes the lock, which this mode then keeps
+        database.execute("COMMIT")
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _write(database: sqlite3.Connection, saved: Saved) -> None:
+    database.execute("REPLACE INTO saved VALUES (1, ?, ?)", _to_row(saved))
+
+
+def _to_row(saved: Saved) -> Tuple[str, int]:
+    membership = None if saved.membership is None else membership_to_plain(saved.membership)
+    content = json.dumps({"current_term": saved.current_term, "voted_for": saved.voted_for, "membership": membership})
+    return content, zlib.crc32(content.encode())
+
+
+def _from_row(path: Path, row: Tuple[Any, Any]) -> Saved:
+    content, checksum = row
+    if not isinstance(content, str) or zlib.crc32(content.encode()) != checksum:
+        raise StorageError(f"{path} is damaged: the checksum of the saved vote does not fit")
+    try:
+        plain = json.loads(content)
+        membership = None if plain["membership"] is None else membership_from_plain(plain["membership"])
+        return Saved(plain["current_term"], plain["voted_for"], membership)
+    except (ValueError, KeyError, TypeError, MalformedMessage) as error:
+        raise StorageError(f"{path} is damaged: {error}") from None
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,474 @@
+"""`ElectionThread` runs one `Election`: the only way in is its inbox, the only way out an event, a callback or a read.
+
+       peers                          ElectionThread                              the program
+    Node.send_message ─▶ inbox ─▶ election.receive / timeout ─▶ Ready
+                                     1 storage.save(saved)     if given
+                                     2 publish status, events  ─────────▶ waiters · events queue · callback thread
+                                     3 node.send_message(...)  for each ─▶ peers
+
+The thread is the only one that touches its election; everybody else puts into the inbox or reads the latest `Status`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import random
+import threading
+import weakref
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Callable, Dict, Iterable, Optional, Type, TypeVar, Union
+
+from raftlite.clock import boot_clock
+from raftlite.election import Election, Ready, Role
+from raftlite.errors import ForkedError, MemberStopped
+from raftlite.leadership import Callback, Callbacks, Leadership
+from raftlite.membership import Membership, NodeInfo
+from raftlite.messages import (
+    AddNode,
+    ChangeRefused,
+    Event,
+    LeaderChanged,
+    MembershipChanged,
+    Message,
+    RemoveNode,
+    Resign,
+    Stop,
+    TransferLeadership,
+)
+from raftlite.nodes.base import Node
+from raftlite.nodes.queue import QueueNode
+from raftlite.status import Status, explain
+from raftlite.storage import MemoryStorage, Storage
+from raftlite.timing import Timing
+
+logger = logging.getLogger(__name__)
+
+EVENTS_KEPT = 1_000  # a program that never reads its events loses the oldest, and nothing else
+_LONGEST_WAIT = threading.TIMEOUT_MAX / 2
+_Result = TypeVar("_Result")
+_F = TypeVar("_F", bound=Callback)
+
+
+class ElectionThread:
+    """One member: an `Election` on a thread of its own. Also a context manager: `start` on entry, `stop` on exit.
+
+    `nodes` are handles on the other members; a `NodeInfo` with this member's id may say that it does not vote. `storage` keeps the votes (default: in memory) and remains the caller's
+    to close; `inbox` may be given where the transport needs it before the thread exists. `node_factory` makes a handle
+    for a member that this one only knows from a membership; without it, such a member is answered once `AddNode`
+    brings its handle. `on_elected(leadership)`, `on_lost(leadership)` and `on_leader_changed(leader_id, term)` run on a
+    thread of their own, in order. `clock` gives seconds that never go back.
+
+    Raises `ConfigError` for a setting out of bounds, `StorageError` where the storage cannot be read.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        nodes: Iterable[Union[Node, NodeInfo]] = (),
+        *,
+        timing: Timing = Timing(),
+        min_nodes: Optional[int] = None,
+        max_nodes: Optional[int] = None,
+        storage: Optional[Storage] = None,
+        inbox: Optional[queue.Queue[Any]] = None,
+        on_elected: Optional[Callback] = None,
+        on_lost: Optional[Callback] = None,
+        on_leader_changed: Optional[Callback] = None,
+        clock: Optional[Callable[[], float]] = None,
+        rng: Optional[random.Random] = None,
+        node_factory: Optional[Callable[[NodeInfo], Optional[Node]]] = None,
+    ) -> None:
+        given = list(nodes)
+        self._storage = storage if storage is not None else MemoryStorage()
+        self._election = Election(node_id, self._storage.load(), given, timing, min_nodes, max_nodes, rng)
+        self._clock = clock if clock is not None else boot_clock
+        self._node_factory = node_factory
+        self.node_id = node_id
+        self.inbox: queue.Queue[Any] = inbox if inbox is not None else queue.Queue()
+        self.events: queue.Queue[Event] = queue.Queue(EVENTS_KEPT)
+        self.node = QueueNode(node_id, self.inbox)
+
+        self._nodes = {node.node_id: node for node in given if isinstance(node, Node) and node.node_id != node_id}
+        self._leadership: Optional[Leadership] = None
+        self._status = self._current_status()
+        self._state_changed = threading.Condition()
+        self._failure: Optional[BaseException] = None
+        self._forked = False
+        self._is_running = False
+        self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
+
+        self._callbacks = Callbacks(f"raftlite-{node_id}-callbacks", self._resign_if_running)
+        if on_elected:
+            self.on_elected(on_elected)
+        if on_lost:
+            self.on_lost(on_lost)
+        if on_leader_changed:
+            self.on_leader_changed(on_leader_changed)
+        self._thread = threading.Thread(target=self._run, name=f"raftlite-{node_id}", daemon=True)
+        _every_thread.add(self)
+
+    # --- For the program; any thread may call these --------------------------------------------------------------------
+
+    def start(self) -> ElectionThread:
+        """Take part from now on. Raises `MemberStopped` for a thread that was started before."""
+        self._check_process()
+        if self._thread.ident is not None:
+            raise MemberStopped(f"{self.node_id} was started before; make a new ElectionThread with the same storage")
+        self._is_running = True
+        self._callbacks.start()
+        self._thread.start()
+        return self
+
+    def stop(self, timeout: Optional[float] = 5.0) -> None:
+        """Hand over if leading, then end; wait up to `timeout` seconds for the threads. Twice is fine.
+
+        From a callback it returns at once, and the rest ends after the callback. Raises `TimeoutError` if a callback
+        or a handle is still busy; the member takes no part any more all the same.
+        """
+        if self._forked or self._thread.ident is None:
+            return
+        deadline = None if timeout is None else self._clock() + timeout
+        self._put(Stop())
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        remaining = None if deadline is None else max(0.0, deadline - self._clock())
+        if not self._callbacks.stop(remaining) or self._is_running:
+            raise TimeoutError(f"{self.node_id} has not ended within {timeout} s: a callback or a handle is still busy")
+
+    def __enter__(self) -> ElectionThread:
+        return self.start()
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.stop()
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member leads at this instant: true only while its lease holds, on at most one member."""
+        leadership = self._leadership
+        return leadership is not None and not self._forked and leadership.valid
+
+    @property
+    def leader_id(self) -> Optional[str]:
+        """Who leads as far as this member knows, or None."""
+        leader_id = self._status.leader_id
+        if self._forked or (leader_id == self.node_id and not self.is_leader):
+            return None
+        return leader_id
+
+    @property
+    def current_term(self) -> int:
+        """The latest term this member has seen (paper, section 5.1)."""
+        return self._status.current_term
+
+    @property
+    def role(self) -> Role:
+        """Follower, candidate, leader and so on, for display; decide by `is_leader`, which knows the lease."""
+        return Role.STOPPED if self._forked else self._status.role
+
+    @property
+    def membership(self) -> Membership:
+        """The members as this one knows them."""
+        return self._status.membership
+
+    @property
+    def leadership(self) -> Optional[Leadership]:
+        """The grant that this member holds, or None."""
+        leadership = self._leadership
+        return leadership if leadership is not None and self.is_leader else None
+
+    def status(self) -> Status:
+        """This member's view at this moment, with the reason where there is no leader."""
+        status = self._status
+        leader_id = self.leader_id
+        status = replace(status, leader_id=leader_id, role=self.role)
+        return replace(status, why=explain(status, self._unreachable()))
+
+    def on_elected(self, callback: _F) -> _F:
+        """Call `callback(leadership)` whenever this member begins to lead; if it raises, the member resigns."""
+        self._callbacks.on_elected(callback)
+        return callback
+
+    def on_lost(self, callback: _F) -> _F:
+        """Call `callback(leadership)` once for each grant that ends, also at `stop`."""
+        self._callbacks.on_lost(callback)
+        return callback
+
+    def on_leader_changed(self, callback: _F) -> _F:
+        """Call `callback(leader_id, term)` whenever another member leads, or (None, term) when none does."""
+        self._callbacks.on_leader_changed(callback)
+        return callback
+
+    def add_node(self, node: Node) -> None:
+        """Ask for `node` to be added; the outcome is an event. Returns at once."""
+        self._put(AddNode(node))
+
+    def remove_node(self, node_id: str) -> None:
+        """Ask for the node with this id to be removed; the outcome is an event. Returns at once."""
+        self._put(RemoveNode(node_id))
+
+    def transfer_leadership(self, to: Optional[str] = None) -> None:
+        """Hand leadership to `to`, or to the voter heard from last. Returns at once (thesis 3.10)."""
+        self._put(TransferLeadership(to))
+
+    def resign(self) -> None:
+        """Give leadership up and let the others campaign first. Returns at once."""
+        self._put(Resign())
+
+    def wait_for_leader(self, timeout: Optional[float] = None) -> str:
+        """Wait until some member leads; return its id. Raises `TimeoutError`, `MemberStopped`, `ForkedError`."""
+        return self._wait(lambda: self.leader_id, timeout, "no leader")
+
+    def wait_until_leader(self, timeout: Optional[float] = None) -> Leadership:
+        """Wait until this member leads; return the grant. Raises `TimeoutError`, `MemberStopped`, `ForkedError`."""
+        return self._wait(lambda: self.leadership, timeout, f"{self.node_id} does not lead")
+
+    def _wait(self, look: Callable[[], Optional[_Result]], timeout: Optional[float], missing: str) -> _Result:
+        self._check_process()
+        with self._state_changed:
+            found = self._state_changed.wait_for(lambda: look() or not self._is_running, timeout)
+            result = look() if found else None
+        if result is not None:
+            return result
+        if not self._is_running:
+            raise self._not_running() from self._failure
+        status = self.status()
+        why = status.why or f"{status.leader_id} leads"
+        raise TimeoutError(f"{missing} after {timeout} s: {why}")
+
+    def _not_running(self) -> MemberStopped:
+        if self._thread.ident is None:
+            return MemberStopped(f"{self.node_id} is not started: call start(), or use it in a with statement")
+        if self._failure is not None:
+            return MemberStopped(f"{self.node_id} was stopped by a failure: {self._failure}")
+        return MemberStopped(f"{self.node_id} is stopped")
+
+    def _check_process(self) -> None:
+        if self._forked:
+            raise ForkedError(
+                f"{self.node_id} runs in the process that this one was forked from; "
+                "start a member here, under an id of its own"
+            )
+
+    def _put(self, message: Any) -> None:
+        self._check_process()
+        while True:
+            try:
+                self.inbox.put_nowait(message)
+                return
+            except queue.Full:  # what the program says comes before what peers can say again
+                with contextlib.suppress(queue.Empty):
+                    self.inbox.get_nowait()
+
+    def _resign_if_running(self) -> None:
+        if self._is_running:
+            self.resign()
+
+    def _unreachable(self) -> Dict[str, str]:
+        return {node_id: node.trouble for node_id, node in list(self._nodes.items()) if node.trouble}
+
+    # --- The thread ----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        failure: Optional[BaseException] = None
+        try:
+            self._carry_out(self._election.start(self._clock()))
+            while self._election.role is not Role.STOPPED:
+                self._turn()
+        except BaseException as error:  # whatever it is, the member must end visibly and not go silent
+            failure = error
+            logger.exception("%s: the member has failed and takes no further part", self.node_id)
+        finally:
+            self._end(failure)
+
+    def _turn(self) -> None:
+        overdue = self._clock() >= self._election.deadline
+        # What has already arrived is heard before a timer fires, but only that much: a flood must not stop heartbeats.
+        for _ in range(self.inbox.qsize() if overdue else 1):
+            message = self._next_message()
+            if message is not None:
+                self._receive(message)
+            if self._election.role is Role.STOPPED:
+                return
+        now = self._clock()
+        if now >= self._election.deadline:
+            self._carry_out(self._election.timeout(now))
+
+    def _next_message(self) -> Any:
+        wait = max(0.0, self._election.deadline - self._clock())
+        try:
+            return self.inbox.get(timeout=min(wait, _LONGEST_WAIT)) if wait else self.inbox.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _receive(self, message: Any) -> None:
+        if not self._election.understands(message):
+            logger.error("%s: %r in the inbox is no message; ignored", self.node_id, message)
+            return
+        if isinstance(message, AddNode) and isinstance(message.node, Node):
+            self._keep_handle(message.node)
+        self._carry_out(self._election.receive(message, self._clock()))
+
+    def _carry_out(self, ready: Ready) -> None:
+        if ready.saved is not None:
+            self._storage.save(ready.saved)
+        self._publish(ready)
+        for node_id, message in ready.outbox:
+            self._send(node_id, message)
+
+    def _send(self, node_id: str, message: Message) -> None:
+        node = self._nodes.get(node_id) or self._make_handle(NodeInfo(node_id))
+        if node is None:
+            return  # known by name only: AddNode may bring its handle
+        try:
+            node.send_message(message)
+        except Exception as error:  # a transport of the user's must not end the election
+            if self._troubled.get(node_id) != repr(error):
+                self._troubled[node_id] = repr(error)
+                logger.exception("%s: sending to %r failed", self.node_id, node)
+
+    # --- Publishing ----------------------------------------------------------------------------------------------------
+
+    def _publish(self, ready: Ready) -> None:
+        before, after = self._status, self._current_status()
+        if after != before:
+            self._log_change(before, after)
+            self._status = after
+        for event in ready.events:
+            self._announce(event)
+        lease = after.lease_expires_at
+        if self._leadership and lease is not None and not self._leadership._renew(lease):
+            self._leadership = None
+            self._put(Resign())  # the program has seen the lease run out and acts on it: so must the election
+
+    def _announce(self, event: Event) -> None:
+        if isinstance(event, LeaderChanged):
+            self._change_leader(event)
+        elif isinstance(event, MembershipChanged):
+            self._adopt(event.membership)
+        elif isinstance(event, ChangeRefused):
+            logger.info("%s: %s refused: %s", self.node_id, type(event.control_message).__name__, event.reason)
+        self._put_event(event)
+
+    def _put_event(self, event: Event) -> None:
+        while True:
+            try:
+                self.events.put_nowait(event)
+                return
+            except queue.Full:
+                with contextlib.suppress(queue.Empty):
+                    self.events.get_nowait()
+
+    def _change_leader(self, event: LeaderChanged) -> None:
+        self._leadership = None
+        self._callbacks.lost()
+        lease = self._election.lease_expires_at
+        if event.leader_id == self.node_id and lease is not None:
+            self._leadership = Leadership(self.node_id, event.term, lease, self._clock)
+            self._callbacks.elected(self._leadership)
+        self._callbacks.leader_changed(event.leader_id, event.term)
+        with self._state_changed:
+            self._state_changed.notify_all()
+
+    def _current_status(self) -> Status:
+        election = self._election
+        lease = election.lease_expires_at
+        leads_unconfirmed = election.role is Role.LEADER and lease is None
+        return Status(
+            node_id=election.node_id,
+            role=election.role,
+            current_term=election.current_term,
+            leader_id=None if leads_unconfirmed else election.leader_id,
+            membership=election.membership,
+            min_nodes=election.min_nodes,
+            lease_expires_at=lease,
+            answers=tuple(sorted(election.answers)),
+            refusals=tuple(sorted(election.refusals.items())),
+        )
+
+    def _log_change(self, before: Status, after: Status) -> None:
+        if before.role is after.role:
+            return
+        votes = ""
+        if after.role is Role.LEADER:
+            voters = len(after.membership.voters)
+            votes = f" ({len(after.answers) - len(after.refusals)} of {voters} votes)"
+        logger.info(
+            "%s term %d: %s -> %s%s", self.node_id, after.current_term, before.role.value, after.role.value, votes
+        )
+
+    # --- Handles on the peers --------------------------------------------------------------------------------------------
+
+    def _keep_handle(self, node: Node) -> None:
+        if node.node_id == self.node_id:
+            return
+        former = self._nodes.get(node.node_id)
+        self._nodes[node.node_id] = node
+        if former is not None and former is not node:
+            self._close_handle(former)
+
+    def _adopt(self, membership: Membership) -> None:
+        """Make handles for members that have none, and close those of nodes that have left."""
+        for info in membership.nodes:
+            if info.node_id not in self._nodes and info.node_id != self.node_id:
+                self._make_handle(info)
+        for node_id in set(self._nodes) - membership.ids - self._election.departing:
+            self._close_handle(self._nodes.pop(node_id))
+
+    def _make_handle(self, info: NodeInfo) -> Optional[Node]:
+        node = self._node_factory(info) if self._node_factory else None
+        if node is not None:
+            self._nodes[info.node_id] = node
+        return node
+
+    def _close_handle(self, node: Node) -> None:
+        try:
+            node.close()
+        except Exception:  # a transport of the user's must not keep the member from going on, or from ending
+            logger.exception("%s: closing %r failed", self.node_id, node)
+
+    # --- The end ---------------------------------------------------------------------------------------------------------
+
+    def _end(self, failure: Optional[BaseException]) -> None:
+        self._failure = failure
+        knew_leader = self._status.leader_id is not None
+        error = "" if failure is None else f"{type(failure).__name__}: {failure}"
+        self._status = replace(
+            self._status, role=Role.STOPPED, leader_id=None, lease_expires_at=None, error=error
+        )
+        if knew_leader:
+            event = LeaderChanged(None, self._status.current_term)
+            self._change_leader(event)
+            self._put_event(event)
+        self._callbacks.lost()
+        for node in list(self._nodes.values()):
+            self._close_handle(node)
+        self._is_running = False
+        with self._state_changed:
+            self._state_changed.notify_all()
+        self._callbacks.stop(timeout=0)
+
+    def _abandon_after_fork(self) -> None:
+        """In a forked child: this copy has no thread. Let go of what keeps the parent's sockets and files open."""
+        self._forked = True
+        self._is_running = False
+        if self._leadership is not None:
+            self._leadership._abandon_after_fork()
+        self._storage.abandon_after_fork()
+
+
+_every_thread: weakref.WeakSet[ElectionThread] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for thread in list(_every_thread):
+        thread._abandon_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
