@@ -145,7 +145,7 @@ def _add_demo(commands: Any) -> None:
     demo.set_defaults(run=lambda options: run_demo(options.nodes, options.json))
 
 
-# --- raftlite node ---------------------------------------------------------------------------------------------------
+# --- raftlite node --------------------------------------------------------------------------------
 
 
 def _run_node(options: argparse.Namespace) -> int:
@@ -285,7 +285,7 @@ def _authkey(options: argparse.Namespace) -> bytes:
     return key
 
 
-# --- raftlite status -------------------------------------------------------------------------------------------------
+# --- raftlite status ------------------------------------------------------------------------------
 
 
 def _run_status(options: argparse.Namespace) -> int:
@@ -306,5 +306,3 @@ def _describe(status: Dict[str, Any]) -> str:
         f"members  {', '.join(nodes)}",
     ]
     return "\n".join(lines)
-
-

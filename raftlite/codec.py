@@ -79,7 +79,7 @@ def membership_from_plain(content: Any) -> Membership:
     return _membership("membership", content)
 
 
-# --- One reader for each kind of field -------------------------------------------------------------------------------
+# --- One reader for each kind of field ------------------------------------------------------------
 
 
 def _number(name: str, value: Any) -> int:

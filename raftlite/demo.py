@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, List, Set, Tuple
 
 from raftlite.clock import boot_clock
 from raftlite.errors import ConfigError
@@ -94,7 +94,11 @@ class _Cluster:
             process.end(signal.SIGTERM)
         self.processes.clear()
 
-    def kill_all(self) -> None:
+    def __enter__(self) -> _Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Whatever happened, no process is left behind."""
         for node_id in list(self.processes):
             self.kill(node_id, signal.SIGKILL)
 
@@ -105,7 +109,7 @@ def run_demo(nodes: int, as_json: bool) -> int:
         raise ConfigError(f"--nodes is {nodes}, but must be a number from 3 to 9")
     say = _Narrator(as_json)
     ids = [f"n{number}" for number in range(1, nodes + 1)]
-    with tempfile.TemporaryDirectory(prefix="raftlite-") as folder, _killed_at_the_end(_Cluster(ids, folder)) as cluster:
+    with tempfile.TemporaryDirectory(prefix="raftlite-") as folder, _Cluster(ids, folder) as cluster:
         try:
             _show(cluster, say)
         except DemoFailed as failure:
@@ -148,9 +152,9 @@ def _show(cluster: _Cluster, say: _Narrator) -> None:
     say.step("stopped", f"All {size} processes have stopped. {seconds:.1f} s in all", seconds=seconds)
 
 
-def _wait_for_agreement(cluster: _Cluster, ids: set[str], above: int, seconds: float) -> tuple[str, int]:
+def _wait_for_agreement(cluster: _Cluster, ids: Set[str], above: int, seconds: float) -> Tuple[str, int]:
     """Wait until all of `ids` name the same leader in the same term."""
-    known: Dict[str, tuple[str, int]] = {}
+    known: Dict[str, Tuple[str, int]] = {}
 
     def agreed(event: Dict[str, Any]) -> bool:
         if event["event"] == "leader":
@@ -190,13 +194,3 @@ class _Narrator:
     def _print(self, name: str, text: str, facts: Dict[str, Any]) -> None:
         line = json.dumps({"t": time.time(), "event": name, **facts}) if self._as_json else text
         print(line, flush=True)
-
-
-@contextlib.contextmanager
-def _killed_at_the_end(cluster: _Cluster) -> Iterator[_Cluster]:
-    try:
-        yield cluster
-    finally:
-        cluster.kill_all()
-
-

@@ -37,11 +37,11 @@ from raftlite.messages import (
     MembershipChanged,
     Message,
     PeerDown,
-    RemoveNode,
     Removed,
-    Resign,
+    RemoveNode,
     RequestVote,
     RequestVoteResponse,
+    Resign,
     Stop,
     TimeoutNow,
     TransferLeadership,
@@ -120,7 +120,7 @@ class Election:
         self.leader_id: Optional[str] = None
         self.answers: Set[str] = set()  # voters that answered the last (pre-)vote asked for, this member included
         self.refusals: Dict[str, str] = {}  # and why some of them refused
-        self._announced: Tuple[Optional[str], int] = (None, 0)  # the leader that the program was last told of, and its term
+        self._announced: Tuple[Optional[str], int] = (None, 0)  # the leader last told to the program, and its term
         self._election_at = NEVER
         self._votes: Set[str] = set()
         self._promised_until = LONG_AGO  # until then a leader may count on this member's refusal to vote for others
@@ -131,7 +131,7 @@ class Election:
         self._outbox: List[Tuple[str, Message]] = []
         self._events: List[Event] = []
 
-    # --- What goes in, and what comes out --------------------------------------------------------------------------
+    # --- What goes in, and what comes out ---------------------------------------------------------
 
     def start(self, now: float) -> Ready:
         """Begin as a follower (section 5.2). A cluster of one voter leads at once."""
@@ -208,7 +208,7 @@ class Election:
             self._announced = known
             self._events.append(LeaderChanged(self.leader_id, self.current_term))
 
-    # --- Figure 2, rules for all servers ---------------------------------------------------------------------------
+    # --- Figure 2, rules for all servers ----------------------------------------------------------
 
     def _become_follower(self, term: int, now: float) -> None:
         """If RPC request or response contains term T > currentTerm: set currentTerm = T, convert to follower."""
@@ -226,7 +226,7 @@ class Election:
         """Raft uses randomized election timeouts, chosen from a fixed interval (section 5.2)."""
         self._election_at = now + self.timing.election_timeout * (1 + self._rng.random())
 
-    # --- Figure 2, RequestVote RPC ---------------------------------------------------------------------------------
+    # --- Figure 2, RequestVote RPC ----------------------------------------------------------------
 
     def _receive_request_vote(self, request: RequestVote, now: float) -> None:
         refusal = self._stranger(request) or self._leader_is_alive(request, now)
@@ -265,7 +265,7 @@ class Election:
             RequestVoteResponse(term, self.node_id, granted, request.pre_vote, refusal, membership),
         )
 
-    # --- Figure 2, rules for candidates ----------------------------------------------------------------------------
+    # --- Figure 2, rules for candidates -----------------------------------------------------------
 
     def _start_election(self, now: float, transfer: bool = False) -> None:
         """Increment currentTerm, vote for self, reset election timer, send RequestVote RPCs to all other servers."""
@@ -318,7 +318,7 @@ class Election:
         else:
             self._become_leader(now)
 
-    # --- Figure 2, rules for leaders, and AppendEntries RPC without entries -----------------------------------------
+    # --- Figure 2, rules for leaders, and AppendEntries RPC without entries -----------------------
 
     def _become_leader(self, now: float) -> None:
         """Upon election: send heartbeat to each server; repeat to prevent election timeouts (section 5.2)."""
@@ -333,9 +333,7 @@ class Election:
         leader.begin_round(now)
         for member in sorted((self.membership.ids | leader.departing) - {self.node_id}):
             membership = self.membership if leader.needs_membership(member, now) else None
-            heartbeat = Heartbeat(
-                self.current_term, self.node_id, leader.round, self.membership.position, membership
-            )
+            heartbeat = Heartbeat(self.current_term, self.node_id, leader.round, self.membership.position, membership)
             self._send(member, heartbeat)
 
     def _receive_heartbeat(self, heartbeat: Heartbeat, now: float) -> None:
@@ -373,9 +371,9 @@ class Election:
             leader.record_answer(response)
             self._change_next(now)
 
-    # === Beyond Figure 2 ===========================================================================================
+    # === Beyond Figure 2 ==========================================================================
 
-    # --- Pre-vote (thesis 9.6), and no vote while a leader is alive (thesis 4.2.3, 6.4) -------------------------------
+    # --- Pre-vote (thesis 9.6), and no vote while a leader is alive (thesis 4.2.3, 6.4) -----------
 
     def _start_pre_vote(self, now: float) -> None:
         """Before raising its term a follower asks whether it would be voted for."""
@@ -396,20 +394,20 @@ class Election:
             return f"{self.leader_id or 'a leader'} was heard from less than an election timeout ago"
         return ""
 
-    # --- Votes that may be forgotten -------------------------------------------------------------------------------
+    # --- Votes that may be forgotten --------------------------------------------------------------
 
     def _abstains(self, request: RequestVote, now: float) -> str:
         """A member without saved votes votes at once only in a first election."""
         if self.node_id not in request.member_ids:
             return f"{self.node_id} is no voter"
         if request.membership_version[0] > 0 and now < self._abstains_until:
-            return f"{self.node_id} cannot know whether it has voted, and abstains for two election timeouts after its start"
+            return f"{self.node_id} cannot know how it voted, and abstains for two election timeouts after its start"
         return ""
 
     def _abstains_from_established(self, now: float) -> bool:
         return self.membership.term > 0 and now < self._abstains_until
 
-    # --- Leader lease and check-quorum (thesis 6.2, 6.4) -----------------------------------------------------------
+    # --- Leader lease and check-quorum (thesis 6.2, 6.4) ------------------------------------------
 
     def _step_down_without_lease(self, now: float) -> None:
         if self._leader and now >= self._leader.leads_until:
@@ -425,7 +423,7 @@ class Election:
         for request in leader.changes:
             self._refuse(request, "leadership was lost before the change was committed; its outcome is unknown")
 
-    # --- Leadership transfer (thesis 3.10) and fast takeover ---------------------------------------------------------
+    # --- Leadership transfer (thesis 3.10) and fast takeover --------------------------------------
 
     def _transfer_leadership(self, request: TransferLeadership, now: float) -> None:
         """The leader first drops its lease and its role, then tells its successor. It never leads again in this term."""
@@ -475,7 +473,7 @@ class Election:
         self.role = Role.STOPPED
         self._election_at = NEVER
 
-    # --- Membership: who is listened to ----------------------------------------------------------------------------
+    # --- Membership: who is listened to -----------------------------------------------------------
 
     @property
     def _is_founding(self) -> bool:
@@ -535,7 +533,7 @@ class Election:
             return False
         return True
 
-    # --- Membership: changing it ------------------------------------------------------------------------------------
+    # --- Membership: changing it ------------------------------------------------------------------
 
     def _change_membership(self, request: MembershipRequest, now: float) -> None:
         if self._is_founding:
@@ -584,7 +582,7 @@ class Election:
         least = 1 if self._is_founding else self.min_nodes
         return why_not(self.membership, request, self.node_id, least, self.max_nodes)
 
-    # --- Helpers ---------------------------------------------------------------------------------------------------
+    # --- Helpers ----------------------------------------------------------------------------------
 
     def _send(self, node_id: str, message: Message) -> None:
         self._outbox.append((node_id, message))

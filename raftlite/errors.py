@@ -6,7 +6,7 @@ class RaftliteError(Exception):
 
 
 class ConfigError(RaftliteError, ValueError):
-    """A setting is out of range; the message names the setting, its value and the bound. Raised before anything starts."""
+    """A setting is out of range; the message names it, its value and the bound. Raised before anything starts."""
 
 
 class NotLeader(RaftliteError):
@@ -22,7 +22,7 @@ class MemberStopped(RaftliteError, RuntimeError):
 
 
 class ForkedError(RaftliteError, RuntimeError):
-    """A member was used in a process forked from the one that started it: start another member there, under its own id."""
+    """A member was used in a fork of the process that started it: start another there, under an id of its own."""
 
 
 class StorageError(RaftliteError, OSError):

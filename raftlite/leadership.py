@@ -1,7 +1,7 @@
 """One grant of leadership, and the thread on which a program hears of it.
 
-    election thread ──▶ Leadership (token, lease, lost) ──▶ read by any thread, at any time
-           └──────────▶ Callbacks' queue and thread ──▶ on_elected / on_lost / on_leader_changed, one at a time, in order
+election thread ──▶ Leadership (token, lease, lost) ──▶ read by any thread
+       └──────────▶ Callbacks' queue and thread ──▶ on_elected / on_lost / on_leader_changed, one at a time, in order
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 class Leadership:
     """One grant of leadership. It ends once and never comes back to life; a later grant has a higher `token`.
 
-    Every attribute may be read from any thread. `token` is the term (paper, section 5.1): hand it to the resource that
-    you write to, and let the resource refuse a token lower than the highest it has seen. `lost` is set when the grant
-    is over, before `on_lost` runs.
+    Every attribute may be read from any thread. `token` is the term (paper, section 5.1): hand it to the resource
+    that you write to, and let the resource refuse a token lower than the highest it has seen. `lost` is set when the
+    grant is over, before `on_lost` runs.
     """
 
     def __init__(self, node_id: str, token: int, lease_expires_at: float, clock: Callable[[], float]) -> None:
@@ -52,7 +52,7 @@ class Leadership:
             raise LeadershipLost(f"{self.node_id} no longer leads with token {self.token}")
 
     def _renew(self, lease_expires_at: float) -> bool:
-        """Prolong the lease; False if the program has already been told that it is over. Runs on the election thread."""
+        """Prolong the lease; False if the program has seen it run out already. Runs on the election thread."""
         with self._lock:
             if self._clock() >= self._lease_expires_at:
                 self.lost.set()
@@ -61,7 +61,6 @@ class Leadership:
 
     def __repr__(self) -> str:
         return f"Leadership({self.node_id!r}, token={self.token}, {'lost' if self.lost.is_set() else 'held'})"
-
 
     def _abandon_after_fork(self) -> None:
         # Another thread may have held the old lock, and the event's, when this process was forked.
@@ -86,10 +85,10 @@ class Callbacks:
         self._leader_changed: List[Callback] = []
         self._held: Optional[Leadership] = None
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[Optional[Callable[[], None]]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Optional[Callable[[], Any]]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    # --- Registering: any thread ---------------------------------------------------------------------------------------
+    # --- Registering: any thread ------------------------------------------------------------------
 
     def on_elected(self, callback: Callback) -> None:
         with self._lock:
@@ -105,7 +104,7 @@ class Callbacks:
         with self._lock:
             self._leader_changed.append(callback)
 
-    # --- Calling: the election thread ------------------------------------------------------------------------------------
+    # --- Calling: the election thread -------------------------------------------------------------
 
     def elected(self, leadership: Leadership) -> None:
         """A grant begins."""
@@ -144,16 +143,15 @@ class Callbacks:
         self._queue.put(lambda: self._call(callback, *args))
 
     def _submit_elected(self, callback: Callback, leadership: Leadership) -> None:
-        self._queue.put(lambda: self._call(callback, leadership) or self._resign())
+        self._queue.put(lambda: self._call(callback, leadership, on_error=self._resign))
 
-    def _call(self, callback: Callback, *args: Any) -> bool:
-        """Whether `callback` returned without an exception."""
+    def _call(self, callback: Callback, *args: Any, on_error: Optional[Callable[[], None]] = None) -> None:
         try:
             callback(*args)
         except Exception:  # whatever the program raises must not end the thread that its other callbacks need
             logger.exception("%s: %r failed", self._thread.name, callback)
-            return False
-        return True
+            if on_error is not None:
+                on_error()
 
     def _run(self) -> None:
         for call in iter(self._queue.get, None):

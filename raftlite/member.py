@@ -81,7 +81,7 @@ class Member:
             if callback is not None:
                 self._callbacks.append((name, callback))
 
-    # --- Life ------------------------------------------------------------------------------------------------------------
+    # --- Life -------------------------------------------------------------------------------------
 
     def start(self) -> Member:
         """Open the votes, listen, connect and take part. Starting again after `stop` is fine.
@@ -120,7 +120,7 @@ class Member:
     ) -> None:
         self.stop()
 
-    # --- Who leads -------------------------------------------------------------------------------------------------------
+    # --- Who leads --------------------------------------------------------------------------------
 
     @property
     def is_leader(self) -> bool:
@@ -176,7 +176,7 @@ class Member:
         """Give leadership up and let the others campaign first. Returns at once."""
         self._running().resign()
 
-    # --- Assembling --------------------------------------------------------------------------------------------------------
+    # --- Assembling -------------------------------------------------------------------------------
 
     def _assemble(self) -> None:
         self._storage = self._open_storage()
@@ -265,7 +265,7 @@ def _check_peers(node_id: str, peers: Mapping[str, Address], listen: Optional[Ad
                 raise ConfigError(f"peers has {peer!r}, this member itself, at {address}, but listen is {listen!r}")
             continue
         addresses[peer] = address
-    for peer, address in addresses.items():
+    for address in addresses.values():
         twins = [other for other, its in addresses.items() if its == address]
         if len(twins) > 1:
             raise ConfigError(f"peers gives {', '.join(twins)} the same address {address}")

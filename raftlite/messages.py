@@ -11,7 +11,7 @@ from typing import Any, Optional, Tuple, Union
 
 from raftlite.membership import Membership, MembershipVersion
 
-# --- Wire messages -------------------------------------------------------------------------------------------------
+# --- Wire messages --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TimeoutNow:
 
 Message = Union[RequestVote, RequestVoteResponse, Heartbeat, HeartbeatResponse, TimeoutNow]
 
-# --- Control messages ----------------------------------------------------------------------------------------------
+# --- Control messages -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Stop:
 
 ControlMessage = Union[AddNode, RemoveNode, TransferLeadership, Resign, PeerDown, Stop]
 
-# --- Events --------------------------------------------------------------------------------------------------------
+# --- Events ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -56,10 +56,10 @@ _F = TypeVar("_F", bound=Callback)
 class ElectionThread:
     """One member: an `Election` on a thread of its own. Also a context manager: `start` on entry, `stop` on exit.
 
-    `nodes` are handles on the other members; a `NodeInfo` with this member's id may say that it does not vote. `storage` keeps the votes (default: in memory) and remains the caller's
-    to close; `inbox` may be given where the transport needs it before the thread exists. `node_factory` makes a handle
-    for a member that this one only knows from a membership; without it, such a member is answered once `AddNode`
-    brings its handle. `on_elected(leadership)`, `on_lost(leadership)` and `on_leader_changed(leader_id, term)` run on a
+    `nodes` are handles on the other members; a `NodeInfo` with this member's id may say that it does not vote.
+    `storage` keeps the votes (default: in memory) and remains the caller's to close; `inbox` may be given where the
+    transport needs it before the thread exists. `node_factory` makes a handle for a member that this one only knows
+    from a membership; without it, such a member is answered once `AddNode` brings its handle. `on_elected(leadership)`, `on_lost(leadership)` and `on_leader_changed(leader_id, term)` run on a
     thread of their own, in order. `clock` gives seconds that never go back.
 
     Raises `ConfigError` for a setting out of bounds, `StorageError` where the storage cannot be read.
@@ -111,7 +111,7 @@ class ElectionThread:
         self._thread = threading.Thread(target=self._run, name=f"raftlite-{node_id}", daemon=True)
         _every_thread.add(self)
 
-    # --- For the program; any thread may call these --------------------------------------------------------------------
+    # --- For the program; any thread may call these -----------------------------------------------
 
     def start(self) -> ElectionThread:
         """Take part from now on. Raises `MemberStopped` for a thread that was started before."""
@@ -272,7 +272,7 @@ class ElectionThread:
     def _unreachable(self) -> Dict[str, str]:
         return {node_id: node.trouble for node_id, node in list(self._nodes.items()) if node.trouble}
 
-    # --- The thread ----------------------------------------------------------------------------------------------------
+    # --- The thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
         failure: Optional[BaseException] = None
@@ -332,7 +332,7 @@ class ElectionThread:
                 self._troubled[node_id] = repr(error)
                 logger.exception("%s: sending to %r failed", self.node_id, node)
 
-    # --- Publishing ----------------------------------------------------------------------------------------------------
+    # --- Publishing -------------------------------------------------------------------------------
 
     def _publish(self, ready: Ready) -> None:
         before, after = self._status, self._current_status()
@@ -402,7 +402,7 @@ class ElectionThread:
             "%s term %d: %s -> %s%s", self.node_id, after.current_term, before.role.value, after.role.value, votes
         )
 
-    # --- Handles on the peers --------------------------------------------------------------------------------------------
+    # --- Handles on the peers ---------------------------------------------------------------------
 
     def _keep_handle(self, node: Node) -> None:
         if node.node_id == self.node_id:
@@ -432,15 +432,13 @@ class ElectionThread:
         except Exception:  # a transport of the user's must not keep the member from going on, or from ending
             logger.exception("%s: closing %r failed", self.node_id, node)
 
-    # --- The end ---------------------------------------------------------------------------------------------------------
+    # --- The end ----------------------------------------------------------------------------------
 
     def _end(self, failure: Optional[BaseException]) -> None:
         self._failure = failure
         knew_leader = self._status.leader_id is not None
         error = "" if failure is None else f"{type(failure).__name__}: {failure}"
-        self._status = replace(
-            self._status, role=Role.STOPPED, leader_id=None, lease_expires_at=None, error=error
-        )
+        self._status = replace(self._status, role=Role.STOPPED, leader_id=None, lease_expires_at=None, error=error)
         if knew_leader:
             event = LeaderChanged(None, self._status.current_term)
             self._change_leader(event)

@@ -1,7 +1,7 @@
 """Accepts connections and gives each a thread; a silent or swarming stranger keeps nobody out.
 
-    accept thread ─▶ Channel + thread ─▶ serve(channel, remote) ─▶ admit(channel) once it has shown who it is
-          └──────── ends the oldest strangers when too many wait, and each after its time
+accept thread ─▶ Channel + thread ─▶ serve(channel, remote) ─▶ admit(channel) once it has shown who it is
+      └──────── ends the oldest strangers when too many wait, and each after its time
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Acceptor:
     """The listening socket, its thread, and the threads of the connections that it accepted."""
 
-    def __init__(
-        self, address: str, name: str, serve: Callable[[Channel, str], None], patience: float
-    ) -> None:
+    def __init__(self, address: str, name: str, serve: Callable[[Channel, str], None], patience: float) -> None:
         self.is_closed = False
         self._path = address if is_path(address) else None
         self._name = name
@@ -91,7 +89,7 @@ class Acceptor:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
 
-    # --- The accept thread -----------------------------------------------------------------------------------------------
+    # --- The accept thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:

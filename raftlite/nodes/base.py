@@ -31,8 +31,5 @@ class Node(ABC):
     def close(self) -> None:
         """Give back what the handle holds. Called once, when the member stops or the peer is removed."""
 
-    def abandon_after_fork(self) -> None:
-        """Called in a forked child: close this copy's sockets, and let the parent's go on undisturbed."""
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.node_id!r})"

@@ -1,11 +1,11 @@
 """One connection between two members: authenticate first, say who one is, then frames of bytes.
 
-    dialler                                   listener
-       ◀── challenge ── digest ──▶               both prove that they know the key
-       ─── challenge ──▶ ◀── digest ──           before anything else is read
-       ─── hello ──▶                             protocol, cluster, who, to whom, incarnation
-       ◀── welcome, or why refused ──
-       ─── messages ──▶
+dialler                                   listener
+   ◀── challenge ── digest ──▶               both prove that they know the key
+   ─── challenge ──▶ ◀── digest ──           before anything else is read
+   ─── hello ──▶                             protocol, cluster, who, to whom, incarnation
+   ◀── welcome, or why refused ──
+   ─── messages ──▶
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import time
 import weakref
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, answer_challenge, deliver_challenge  # type: ignore[attr-defined]
-from typing import Any, Callable, Dict, Optional
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from typing import Any, Callable, Dict, Iterator, Optional, cast
 
 from raftlite.codec import MAX_MESSAGE_BYTES, dump, load
 from raftlite.membership import Membership
@@ -89,7 +89,7 @@ class Channel:
             return True
 
     @contextlib.contextmanager
-    def limited(self, seconds: float) -> Any:
+    def limited(self, seconds: float) -> Iterator[None]:
         """Let the reads in the body take no more than `seconds` altogether."""
         self._deadline = time.monotonic() + seconds
         try:
@@ -115,14 +115,14 @@ class Channel:
     def authenticate_as_dialler(self, authkey: bytes) -> None:
         """Raise `Refused` unless both ends know the key."""
         with _refusing("authentication failed"):
-            answer_challenge(self, authkey)
-            deliver_challenge(self, authkey)
+            answer_challenge(cast(Any, self), authkey)
+            deliver_challenge(cast(Any, self), authkey)
 
     def authenticate_as_listener(self, authkey: bytes) -> None:
         """Raise `Refused` unless both ends know the key."""
         with _refusing("authentication failed"):
-            deliver_challenge(self, authkey)
-            answer_challenge(self, authkey)
+            deliver_challenge(cast(Any, self), authkey)
+            answer_challenge(cast(Any, self), authkey)
 
     def send_json(self, content: Dict[str, Any]) -> None:
         """Send one JSON object. Raises `OSError`."""
@@ -144,7 +144,7 @@ class Channel:
 
 
 @contextlib.contextmanager
-def _refusing(what: str) -> Any:
+def _refusing(what: str) -> Iterator[None]:
     try:
         yield
     except _HANDSHAKE_ERRORS as error:

@@ -9,6 +9,7 @@ others dialled. Nobody waits for a slow peer: connecting and writing happen on t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import random
@@ -66,7 +67,7 @@ class ConnectionNode(Node):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    # --- Any thread ----------------------------------------------------------------------------------------------------
+    # --- Any thread -------------------------------------------------------------------------------
 
     def send_message(self, message: Message) -> None:
         with self._wake:
@@ -102,7 +103,7 @@ class ConnectionNode(Node):
         if channel is not None:
             channel.shut_down()
 
-    # --- The node's thread -----------------------------------------------------------------------------------------------
+    # --- The node's thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
         failures = 0
@@ -226,11 +227,11 @@ class ConnectionListener:
         address = normalize(address)
         if authkey is None and not is_loopback(address):
             raise ConfigError(
-                f"authkey is missing, but {address} can be reached from other machines: give every member the same secret"
+                f"authkey is missing, but other machines can reach {address}: give every member the same secret"
             )
         self.inbox: queue.Queue[Any] = inbox if inbox is not None else queue.Queue()
         self.heard_at: Dict[str, str] = {}  # where members that dialled here say that they listen
-        self.answer_request: Optional[AnswerRequest] = None  # serves what is neither peer nor stranger: `raftlite status`
+        self.answer_request: Optional[AnswerRequest] = None  # answers `raftlite status` and the like
         self._timing = timing
         self._nodes: Dict[str, ConnectionNode] = {}
         self._peers: Dict[str, Tuple[str, Channel]] = {}  # peer -> its incarnation and the connection it dialled
@@ -272,7 +273,7 @@ class ConnectionListener:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- One thread for each connection --------------------------------------------------------------------------------
+    # --- One thread for each connection -----------------------------------------------------------
 
     def _serve(self, channel: Channel, remote: str) -> None:
         try:
@@ -317,10 +318,11 @@ class ConnectionListener:
             node.hint()
             return f"another process answers as {peer} at {node.address}: two processes use one id"
         membership = self.identity.membership()
-        if membership is not None and peer not in membership.ids:
-            if hello.get("membership_version") == list(membership.position):
-                return f"{peer} is no member; {self.node_id} knows {', '.join(sorted(membership.ids))}"
-        return ""
+        if membership is None or peer in membership.ids:
+            return ""
+        if hello.get("membership_version") != list(membership.position):
+            return ""  # one of the two lags behind, and only messages can tell which
+        return f"{peer} is no member; {self.node_id} knows {', '.join(sorted(membership.ids))}"
 
     def _read_as_peer(self, channel: Channel, hello: Dict[str, Any], remote: str) -> None:
         peer = str(hello["node_id"])
@@ -349,10 +351,8 @@ class ConnectionListener:
             if message.sender_id != peer:
                 raise MalformedMessage(f"a message of {message.sender_id} came over the connection of {peer}")
             if self.inbox.qsize() < INBOX_LENGTH:
-                try:
+                with contextlib.suppress(queue.Full):  # like any network, this one may lose a message
                     self.inbox.put_nowait(message)
-                except queue.Full:
-                    pass  # like any network, this one may lose a message
 
     def _note_address(self, peer: str, address: Any, remote: str) -> None:
         if not isinstance(address, str):

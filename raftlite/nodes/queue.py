@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from typing import Any
 
@@ -18,7 +19,5 @@ class QueueNode(Node):
         self.voter = voter
 
     def send_message(self, message: Message) -> None:
-        try:
+        with contextlib.suppress(queue.Full):  # the next heartbeat, or the next election, makes up for it
             self.inbox.put_nowait(message)
-        except queue.Full:
-            pass  # a lost message is made good by the next heartbeat or the next election
