@@ -426,7 +426,7 @@ class Election:
     # --- Leadership transfer (thesis 3.10) and fast takeover --------------------------------------
 
     def _transfer_leadership(self, request: TransferLeadership, now: float) -> None:
-        """The leader first drops its lease and its role, then tells its successor. It never leads again in this term."""
+        """The leader first drops its lease and its role, then tells its successor; it never leads in this term again."""
         if not self._leader:
             self._refuse(request, f"{self.node_id} does not lead")
             return

@@ -149,7 +149,7 @@ def _create(path: Path) -> None:
             database.execute(f"PRAGMA application_id={APPLICATION_ID}")
             database.execute(f"PRAGMA user_version={FORMAT_VERSION}")
             database.execute(
-                "CREATE TABLE saved (id INTEGER PRIMARY KEY CHECK (id = 1), content TEXT NOT NULL, checksum INT NOT NULL)"
+                "CREATE TABLE saved (id INTEGER PRIMARY KEY CHECK (id=1), content TEXT NOT NULL, checksum INT NOT NULL)"
             )
             _write(database, Saved())
         finally:

@@ -59,8 +59,10 @@ class ElectionThread:
     `nodes` are handles on the other members; a `NodeInfo` with this member's id may say that it does not vote.
     `storage` keeps the votes (default: in memory) and remains the caller's to close; `inbox` may be given where the
     transport needs it before the thread exists. `node_factory` makes a handle for a member that this one only knows
-    from a membership; without it, such a member is answered once `AddNode` brings its handle. `on_elected(leadership)`, `on_lost(leadership)` and `on_leader_changed(leader_id, term)` run on a
-    thread of their own, in order. `clock` gives seconds that never go back.
+    from a membership; without it, such a member is answered once `AddNode` brings its handle.
+
+    `on_elected(leadership)`, `on_lost(leadership)` and `on_leader_changed(leader_id, term)` run on a thread of their
+    own, in order. `clock` gives seconds that never go back; `rng` draws the election timeouts.
 
     Raises `ConfigError` for a setting out of bounds, `StorageError` where the storage cannot be read.
     """

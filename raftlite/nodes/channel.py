@@ -81,10 +81,10 @@ class Channel:
             raise TimeoutError("no answer in time")
         return self._connection.recv_bytes(maxlength)
 
-    def has_input(self) -> bool:
-        """Whether a read would not block: on a channel that only writes, the peer has gone."""
+    def has_input(self, seconds: float = 0.0) -> bool:
+        """Whether a read would not block after `seconds`: on a channel that only writes, the peer has gone."""
         try:
-            return self._connection.poll(0)
+            return self._connection.poll(seconds)
         except (OSError, EOFError):
             return True
 

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 QUEUE_LENGTH = 64  # messages kept for a slow peer; the oldest are dropped, since newer ones make up for them
 INBOX_LENGTH = 10_000  # messages from peers are dropped while so many wait: the program is stuck or flooded
+HINT_PATIENCE = 0.05  # seconds
 LONGEST_PAUSE = 1.0  # seconds between two attempts to connect
 
 AnswerRequest = Callable[[Dict[str, Any]], Dict[str, Any]]
@@ -155,24 +156,26 @@ class ConnectionNode(Node):
 
     def _write(self, channel: Channel) -> None:
         while True:
-            queued = self._next()
-            if channel.has_input():
+            message, is_hinted = self._next()
+            # The system ends a dead process's connections one after the other: after a hint, give it a moment.
+            if channel.has_input(HINT_PATIENCE if is_hinted else 0.0):
                 raise ConnectionError("the peer ended it")
-            if queued is None:
-                return
-            sent_at, message = queued
-            if message is not None and time.monotonic() - sent_at < self._timing.message_timeout:
+            if message is not None:
                 self._write_message(channel, message)
+            elif self._closing:
+                return
 
-    def _next(self) -> Optional[Tuple[float, Optional[Message]]]:
-        """The next message; (0.0, None) for a hint; None when closing and all is sent."""
+    def _next(self) -> Tuple[Optional[Message], bool]:
+        """The next message that is not too old, or None for a mere hint or at the end; and whether there was a hint."""
         with self._wake:
             while not (self._queue or self._closing or self._hinted):
                 self._wake.wait()
-            if self._queue:
-                return self._queue.popleft()
-            self._hinted = False
-            return None if self._closing else (0.0, None)
+            is_hinted, self._hinted = self._hinted, False
+            while self._queue:
+                sent_at, message = self._queue.popleft()
+                if time.monotonic() - sent_at < self._timing.message_timeout:
+                    return message, is_hinted
+            return None, is_hinted
 
     def _write_message(self, channel: Channel, message: Message) -> None:
         try:
