@@ -215,6 +215,7 @@ class Simulation:
         )
         member.is_paused = member.is_gone = member.save_fails = False
         member.backlog = []
+        member.timer_at = float("inf")
         self._step(member, None, lambda local: self._up(member).start(local))
 
     def crash(self, node_id: str, proof: bool = True) -> None:
@@ -322,10 +323,11 @@ class Simulation:
         self._step(member, message, lambda local: election.receive(message, local))
 
     def _timer(self, member: _Member, election: Election) -> None:
-        if member.election is not election or member.is_paused:
-            member.timer_at = float("inf")
-            return
+        if self.now != member.timer_at:
+            return  # an earlier event has taken the place of this one
         member.timer_at = float("inf")
+        if member.election is not election or member.is_paused:
+            return
         if self.now * member.rate < election.deadline:
             self._set_timer(member)
         else:
@@ -333,10 +335,10 @@ class Simulation:
 
     def _set_timer(self, member: _Member) -> None:
         election = self._up(member)
-        due = election.deadline / member.rate
-        if due < member.timer_at and due != float("inf"):
-            # Rounded up a little, so that the local clock has reached the deadline when the event comes.
-            member.timer_at = max(self.now, due + 1e-9)
+        # Rounded up a little, so that the local clock has reached the deadline when the event comes.
+        due = max(self.now, election.deadline / member.rate + 1e-9)
+        if due < member.timer_at:
+            member.timer_at = due
             self._at(member.timer_at, self._timer, member, election)
 
     def _step(self, member: _Member, message: Any, act: Callable[[float], Ready]) -> None:
