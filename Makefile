@@ -1,0 +1,47 @@
+# The words to say to raftlite. They need make and a Python from 3.9 on; what else they need, they install in .venv.
+#
+#   make             check and test: what every change leaves green
+#   make demo        watch an election; installs nothing
+#   make test        the quick tests
+#   make check       ruff and mypy
+#   make test-all    every test, slow ones too, on every CPython from 3.9 to 3.13 of this machine
+#   make wheel       build dist/raftlite-*.whl
+#   make clean       remove whatever the other words have made
+#
+# With another interpreter:      make test PYTHON=python3.12
+# With more arguments (pytest):  make test ARGS="-k lease -x"
+
+PYTHON ?= python3
+ARGS =
+
+# Only what the words install is to be imported.
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: all demo test check test-all wheel clean
+.NOTPARALLEL:
+
+all: check test
+
+demo:
+	@PYTHONPATH="$(CURDIR)" $(PYTHON) -m raftlite demo $(ARGS)
+
+test:
+	@$(PYTHON) tests/environment.py .venv test
+	.venv/bin/python -m pytest -m "not slow" $(ARGS)
+
+check:
+	@$(PYTHON) tests/environment.py .venv dev
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m mypy
+
+test-all:
+	@$(PYTHON) tests/run_on_every_python.py $(ARGS)
+
+wheel:
+	@$(PYTHON) tests/environment.py .venv test
+	rm -rf build dist
+	.venv/bin/python -m pip wheel --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv .cache .*_cache .coverage* .hypothesis build dist *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +

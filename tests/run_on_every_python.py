@@ -1,0 +1,143 @@
+"""Runs every test on every CPython from 3.9 to 3.13 that this machine has.
+
+    python3 tests/run_on_every_python.py [arguments for pytest]
+
+Interpreters are looked for on PATH and among pyenv's versions, and each is really started before it counts. Each has an
+environment of its own in .cache/, kept for the next time. A line per interpreter sums up; after it comes, as the very
+last line, pytest's own closing line. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator, NamedTuple
+
+TOP = Path(__file__).resolve().parent.parent
+MINOR_VERSIONS = range(9, 14)
+
+WHO_ARE_YOU = """
+import importlib.util, json, platform, sys
+has_venv = all(importlib.util.find_spec(name) for name in ("venv", "ensurepip"))
+print(json.dumps([sys.implementation.name, sys.version_info[:2], platform.python_version(), has_venv]))
+"""
+CLOSING_LINE = re.compile(r"(=+ )?(\d+|no) .* in [\d.]+s( \(.*\))?( =+)?")  # ==== 123 passed in 4.56s ====
+
+
+class Interpreter(NamedTuple):
+    path: Path
+    version: str
+    has_venv: bool
+
+
+class Result(NamedTuple):
+    version: str
+    passed: bool
+    closing_line: str
+
+
+def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    interpreters = [interpreter for interpreter in map(find, MINOR_VERSIONS) if interpreter and interpreter.has_venv]
+    if not interpreters:
+        sys.exit("No CPython from 3.9 to 3.13 here can make a virtual environment (on Debian: install python3-venv).")
+    results = []
+    for interpreter in interpreters:
+        results.append(run_suite(interpreter, sys.argv[1:]))
+        if interpreter is not interpreters[-1]:
+            print(results[-1].closing_line)
+    sum_up(results)
+
+
+def sum_up(results: list[Result]) -> None:
+    print()
+    for version, passed, closing_line in results:
+        print(f"CPython {version:8} {'passed' if passed else 'FAILED'}  ({closing_line.strip('= ')})")
+    # A run that failed has the last word, so that "passed" never ends the output of a failure.
+    failures = [result for result in results if not result.passed]
+    print((failures or results)[-1].closing_line)
+    sys.exit(1 if failures else 0)
+
+
+# ---- Which interpreters are here
+
+
+def find(minor: int) -> Interpreter | None:
+    """Look for CPython 3.`minor`, and say in a line what was found; one that can make environments goes first."""
+    found = [answer for path in candidates(minor) for answer in ask(path, minor)]
+    chosen = next((interpreter for interpreter in found if interpreter.has_venv), found[0] if found else None)
+    if chosen is None:
+        print(f"CPython 3.{minor:<6} missing")
+    else:
+        lacking = "" if chosen.has_venv else ", left out: it lacks the module venv or ensurepip"
+        print(f"CPython {chosen.version:8} {chosen.path}{lacking}")
+    return chosen
+
+
+def candidates(minor: int) -> Iterator[Path]:
+    folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
+    yield Path(sys.executable)
+    yield from (folder / f"python3.{minor}" for folder in folders)
+    roots = [folder.parent for folder in folders if folder.name == "shims"]
+    roots += [Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")]
+    for root in roots:
+        versions = sorted(root.glob(f"versions/3.{minor}.*"), key=numbers_in, reverse=True)
+        yield from (version / "bin" / f"python3.{minor}" for version in versions)
+
+
+def numbers_in(version: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version.name)]
+
+
+def ask(path: Path, minor: int) -> list[Interpreter]:
+    """Start what is at `path`; an empty list when that fails, as pyenv's shims may, or it is no CPython 3.`minor`."""
+    try:
+        answer = subprocess.run(
+            [path, "-I", "-c", WHO_ARE_YOU], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
+        implementation, version_info, version, has_venv = json.loads(answer.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return []
+    is_wanted = implementation == "cpython" and version_info == [3, minor]
+    return [Interpreter(path, version, has_venv)] if is_wanted else []
+
+
+# ---- The suite on one of them
+
+
+def run_suite(interpreter: Interpreter, pytest_arguments: list[str]) -> Result:
+    print(f"\n---- CPython {interpreter.version}")
+    environment = TOP / ".cache" / "cpython-{}.{}".format(*interpreter.version.split(".")[:2])
+    if subprocess.run([interpreter.path, TOP / "tests" / "environment.py", environment, "test"]).returncode != 0:
+        return Result(interpreter.version, False, "no environment for the tests")
+    python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    returncode, closing_line = run_and_keep_closing_line([python, "-m", "pytest", *pytest_arguments])
+    return Result(interpreter.version, returncode == 0, closing_line)
+
+
+def run_and_keep_closing_line(command: list[str | Path]) -> tuple[int, str]:
+    """Pass the output of pytest on, all but its closing line."""
+    closing_line = ""
+    with subprocess.Popen(
+        command,
+        cwd=TOP,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as pytest:
+        for line in map(str.rstrip, pytest.stdout):
+            if CLOSING_LINE.fullmatch(line):
+                closing_line = line
+            else:
+                print(line)
+    return pytest.returncode, closing_line or f"pytest ended with status {pytest.returncode} before its closing line"
+
+
+if __name__ == "__main__":
+    main()
