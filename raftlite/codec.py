@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import fields
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
@@ -30,7 +29,10 @@ def encode(message: Message) -> bytes:
     """Return the bytes of a wire message. Raises `MalformedMessage` for anything that `decode` would refuse."""
     if type(message) not in WIRE_MESSAGES:
         raise MalformedMessage(f"{type(message).__name__} has no form on the wire")
-    content = {name: _plain(getattr(message, name)) for name in _READERS[type(message).__name__]}
+    readers = _READERS[type(message).__name__]
+    content = {name: _plain(getattr(message, name)) for name in readers}
+    for name, read in readers.items():
+        read(name, content[name])
     data = dump({"type": type(message).__name__, **content})
     if len(data) > MAX_MESSAGE_BYTES:
         raise MalformedMessage(f"a message of {len(data)} bytes is longer than {MAX_MESSAGE_BYTES}")
@@ -95,7 +97,7 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _seconds(name: str, value: Any) -> float:
-    if type(value) not in (int, float) or not (math.isfinite(value) and 0 <= value <= LONGEST_PROMISE):
+    if type(value) not in (int, float) or not 0 <= value <= LONGEST_PROMISE:  # NaN is not within any bounds
         raise MalformedMessage(f"{name} is {_shorten(value)}, but must be a number of seconds")
     return float(value)
 
@@ -168,7 +170,11 @@ _READERS: Dict[str, Dict[str, _Reader]] = {
 
 
 def _plain(value: Any) -> Any:
-    return membership_to_plain(value) if isinstance(value, Membership) else value
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Membership):
+        return membership_to_plain(value)
+    return value[:LONGEST_TEXT] if isinstance(value, str) else value  # a reason may name every id of a large cluster
 
 
 def _without_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
