@@ -1,0 +1,759 @@
+"""The rules beyond Figure 2: pre-vote, the promise behind the lease, check-quorum, abstaining, handing over.
+
+Quotations are from Ongaro, "Consensus: Bridging Theory and Practice" (2014), with their section, where one is given.
+"""
+
+from __future__ import annotations
+
+import pytest
+from harness import (
+    LEASE,
+    TIMING,
+    Cluster,
+    answer,
+    answer_all,
+    beat,
+    become_candidate,
+    become_leader,
+    events,
+    heartbeat,
+    lead,
+    members,
+    new_member,
+    old_member,
+    only,
+    request_vote,
+    sent,
+    vote,
+)
+
+from raftlite.election import Role, Saved
+from raftlite.messages import (
+    ChangeRefused,
+    Heartbeat,
+    LeaderChanged,
+    PeerDown,
+    RequestVote,
+    RequestVoteResponse,
+    Resign,
+    Stop,
+    TimeoutNow,
+    TransferLeadership,
+)
+from raftlite.timing import Timing
+
+# --- Pre-vote (9.6) ------------------------------------------------------------------------------------------------
+
+
+def test_asks_whether_it_would_win_before_raising_its_term():
+    """9.6: "In the Pre-Vote algorithm, a candidate only increments its term if it first learns from a majority of the
+    cluster that they would be willing to grant the candidate their votes"
+    """
+    election = old_member("a", term=3, voted_for="c")
+    ready = election.timeout(1.5)
+    request = RequestVote(4, "a", (3, 1), ("a", "b", "c"), pre_vote=True)
+    assert ready.outbox == (("b", request), ("c", request))
+    assert ready.saved is None
+    assert (election.role, election.current_term, election.voted_for) == (Role.PRE_CANDIDATE, 3, "c")
+
+
+def test_raises_its_term_when_a_majority_would_vote_for_it():
+    """9.6: "from a majority of the cluster" """
+    election = new_member("a", "abcde")
+    election.timeout(1.5)
+    election.receive(vote(election, "b", pre_vote=True), 1.5)
+    election.receive(vote(election, "b", pre_vote=True), 1.5)
+    assert (election.role, election.current_term) == (Role.PRE_CANDIDATE, 0)
+    ready = election.receive(vote(election, "c", pre_vote=True), 1.5)
+    assert (election.role, election.current_term) == (Role.CANDIDATE, 1)
+    assert sent(ready, RequestVote)["e"] == RequestVote(1, "a", (0, 1), tuple("abcde"))
+
+
+def test_a_granted_pre_vote_changes_nothing_at_the_voter():
+    """9.6: nobody has voted yet, so that several may be told the same."""
+    election = old_member("c", term=3, voted_for="a")
+    for candidate in ("a", "b"):
+        ready = election.receive(request_vote(election, candidate, pre_vote=True), 1.25)
+        assert ready.outbox == ((candidate, RequestVoteResponse(4, "c", True, pre_vote=True)),)
+        assert (ready.saved, ready.events) == (None, ())
+    assert (election.role, election.current_term, election.voted_for) == (Role.FOLLOWER, 3, "a")
+    assert election.deadline == 1.5
+
+
+def test_a_pre_candidate_grants_pre_votes_and_stays_one():
+    """9.6: two that ask at the same moment do not stop each other."""
+    election = new_member("a")
+    election.timeout(1.5)
+    assert only(election.receive(request_vote(election, "b", pre_vote=True), 1.5)).vote_granted
+    assert election.role is Role.PRE_CANDIDATE
+
+
+def test_a_pre_candidate_votes_for_a_candidate_and_follows():
+    """5.2 goes before 9.6: the other has a majority behind it already."""
+    election = old_member("a", term=4)
+    election.timeout(1.5)
+    assert only(election.receive(request_vote(election, "b", term=4), 1.625)).vote_granted
+    assert (election.role, election.voted_for, election.deadline) == (Role.FOLLOWER, "b", 3.125)
+    election.receive(vote(election, "c", pre_vote=True), 1.625)
+    assert election.role is Role.FOLLOWER
+
+
+@pytest.mark.parametrize(("term", "granted"), [(2, False), (3, False), (4, True), (9, True)])
+def test_a_pre_vote_is_granted_where_a_vote_would_be(term, granted):
+    """9.6: stale terms are refused, and a term in which the vote is spent already."""
+    election = old_member("c", term=3, voted_for="a")
+    response = only(election.receive(request_vote(election, "b", term=term, pre_vote=True), 2.0))
+    assert response.vote_granted is granted
+    assert response.term == (term if granted else 3)
+    assert election.current_term == 3
+
+
+def test_pre_votes_are_not_counted_as_votes():
+    """9.6: willing to grant is not granted."""
+    election = new_member("a")
+    become_candidate(election)
+    election.receive(vote(election, "b", term=1, pre_vote=True), 2.0)
+    election.receive(vote(election, "c", term=2, pre_vote=True), 2.0)
+    assert election.role is Role.CANDIDATE
+
+
+def test_votes_are_not_counted_as_pre_votes():
+    """9.6: a late vote for an earlier candidacy says nothing about the next."""
+    election = new_member("a")
+    election.timeout(1.5)
+    election.receive(vote(election, "b", term=0), 1.5)
+    election.receive(vote(election, "b", term=1), 1.5)
+    assert election.role is Role.PRE_CANDIDATE
+
+
+def test_pre_votes_for_another_term_do_not_count():
+    """9.6: they were asked for in another term."""
+    election = old_member("a", term=3)
+    election.timeout(1.5)
+    for term in (3, 5):
+        election.receive(vote(election, "b", term=term, pre_vote=True), 1.5)
+    assert election.role is Role.PRE_CANDIDATE
+
+
+def test_a_refused_pre_vote_brings_a_lagging_member_up_to_date():
+    """9.6: without disturbing anyone, for it has raised no term of its own."""
+    election = old_member("a", term=3)
+    election.timeout(1.5)
+    ready = election.receive(vote(election, "b", term=8, pre_vote=True, vote_granted=False), 1.5)
+    assert (election.role, election.current_term) == (Role.FOLLOWER, 8)
+    assert ready.saved == Saved(8, None, members(3, 1))
+
+
+def test_a_pre_candidate_remembers_who_refused_and_why():
+    """So that a status can say what an election waits for."""
+    election = new_member("a")
+    election.timeout(1.5)
+    election.receive(vote(election, "b", term=0, pre_vote=True, vote_granted=False, reason="b leads"), 1.5)
+    assert election.refusals == {"b": "b leads"}
+    election.timeout(3.5)
+    assert election.refusals == {}
+
+
+def test_asks_again_without_raising_its_term():
+    """9.6: a server that is cut off asks for ever, and its term stays where it was."""
+    election = old_member("a", term=3)
+    for now in (2.0, 4.0, 6.0, 8.0):
+        assert {request.term for request in sent(election.timeout(now), RequestVote).values()} == {4}
+    assert election.current_term == 3
+
+
+def test_a_heartbeat_ends_a_pre_candidacy():
+    """9.6: there is a valid leader after all."""
+    election = new_member("a")
+    election.timeout(1.5)
+    election.receive(heartbeat(election, "b", term=1), 1.5)
+    assert (election.role, election.leader_id) == (Role.FOLLOWER, "b")
+
+
+def test_a_member_that_returns_disturbs_nobody():
+    """9.6: "a server that has been partitioned from the cluster is likely to cause a disruption when it regains
+    connectivity" - without pre-vote.
+    """
+    cluster = Cluster("abc")
+    cluster.run_until(2.0)
+    cluster.cut = {"c"}
+    cluster.run_until(60.0)
+    cluster.cut = set()
+    cluster.run_until(65.0)
+    assert cluster.winners == {1: {"a"}}
+    assert cluster.elections["c"].leader_id == "a"
+
+
+def test_one_that_cannot_hear_the_leader_disturbs_nobody():
+    """4.2.3: pre-vote protects only together with members that refuse while they hear a leader."""
+    cluster = Cluster("abc")
+    cluster.run_until(2.0)
+    deliver = cluster.deliver
+
+    def without_heartbeats_to_c(sender, receiver, message):
+        if not (receiver == "c" and isinstance(message, Heartbeat)):
+            deliver(sender, receiver, message)
+
+    cluster.deliver = without_heartbeats_to_c
+    cluster.run_until(30.0)
+    assert cluster.winners == {1: {"a"}}
+
+
+# --- No vote while a leader is alive (4.2.3, 6.4) -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pre_vote", [False, True])
+def test_no_vote_within_an_election_timeout_of_hearing_from_a_leader(pre_vote):
+    """4.2.3: "if a server receives a RequestVote request within the minimum election timeout of hearing from a current
+    leader, it does not update its term or grant its vote."
+    """
+    election = old_member("c", term=3)
+    election.receive(heartbeat(election, "a"), 2.0)
+    request = request_vote(election, "b", term=7, pre_vote=pre_vote)
+    response = only(election.receive(request, 2.9375))
+    assert (response.vote_granted, response.term, response.pre_vote) == (False, 3, pre_vote)
+    assert "a was heard from" in response.reason
+    assert (election.current_term, election.leader_id) == (3, "a")
+    assert only(election.receive(request, 3.0)).vote_granted
+
+
+@pytest.mark.parametrize("pre_vote", [False, True])
+def test_a_leader_with_a_lease_refuses(pre_vote):
+    """6.4: its own vote is part of what the lease stands on."""
+    election = old_member("a", term=3)
+    lead(election)
+    response = only(election.receive(request_vote(election, "b", term=9, pre_vote=pre_vote), 2.875))
+    assert (response.vote_granted, response.term, response.reason) == (False, 4, "a leads")
+    assert (election.role, election.current_term) == (Role.LEADER, 4)
+
+
+def test_a_leader_without_a_lease_does_not_refuse():
+    """6.4: votes are no lease, and nobody has promised it anything yet."""
+    election = old_member("a", term=3)
+    become_leader(election)
+    assert only(election.receive(request_vote(election, "b", term=5), 2.0)).vote_granted
+    assert election.role is Role.FOLLOWER
+
+
+def test_the_promise_is_the_members_own_election_timeout():
+    """6.4: the leader may count on what this member refuses, not on what the leader itself would refuse."""
+    election = new_member("b", timing=Timing(heartbeat_interval=0.25, election_timeout=4.0))
+    assert only(election.receive(heartbeat(election, "a"), 0.5)).promise == 4.0
+    assert not only(election.receive(request_vote(election, "c"), 4.25)).vote_granted
+    assert only(election.receive(request_vote(election, "c"), 4.5)).vote_granted
+
+
+def test_a_handover_is_the_exception_for_followers():
+    """4.2.3, 6.4: the leader itself has asked for this election."""
+    election = old_member("c", term=3)
+    election.receive(heartbeat(election, "a"), 2.0)
+    assert only(election.receive(request_vote(election, "b", transfer=True), 2.0)).vote_granted
+    assert election.current_term == 4
+
+
+def test_a_handover_does_not_spend_a_vote_twice():
+    """5.2 holds for it as for every other: one vote per term."""
+    election = old_member("c", term=4, voted_for="a")
+    assert not only(election.receive(request_vote(election, "b", term=4, transfer=True), 2.0)).vote_granted
+    assert not only(election.receive(request_vote(election, "b", term=3, transfer=True), 2.0)).vote_granted
+
+
+# --- The promise survives a restart --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pre_vote", [False, True])
+def test_a_member_that_remembers_a_term_refuses_for_an_election_timeout_after_its_start(pre_vote):
+    """It may have answered a heartbeat just before it went down, and a leader counts on that."""
+    election = old_member("c", term=3)
+    request = request_vote(election, "b", term=5, pre_vote=pre_vote)
+    assert not only(election.receive(request, 0.9375)).vote_granted
+    assert election.current_term == 3
+    assert only(election.receive(request, 1.0)).vote_granted
+
+
+def test_a_member_that_never_took_part_votes_at_once():
+    """It has promised nobody anything, and a first start should be quick."""
+    assert only(new_member("c").receive(request_vote(new_member("c"), "a"), 0.0)).vote_granted
+
+
+def test_a_restart_does_not_break_the_lease():
+    """6.4: the lease stands on a voter that has just answered, and that starts again when another asks for its vote."""
+    cluster = Cluster("abc")
+    cluster.run_until(2.0)
+    cluster.cut = {"c"}
+    cluster.run_until(5.0)
+    cluster.run_until(cluster.elections["c"].deadline - 0.0625)
+    cluster.cut = {"a"}
+    cluster.start("b", "abc")
+    assert cluster.leases == ["a"]
+    step_until(cluster, lambda: cluster.leases in (["b"], ["c"]))
+
+
+def step_until(cluster, condition):
+    """Let time pass, and look after every step that no two leases overlap."""
+    for _ in range(1_000):
+        if condition():
+            return
+        cluster.now = min(election.deadline for election in cluster.elections.values())
+        cluster.settle()
+        assert len(cluster.leases) <= 1, f"at {cluster.now}: {cluster.leases}"
+    raise AssertionError("never came true")
+
+
+# --- Proof of the leader's death -----------------------------------------------------------------------------------
+
+
+def test_proof_of_the_leaders_death_voids_the_promise():
+    """The leader's process is gone, and its lease with it."""
+    election = old_member("c", term=3)
+    election.receive(heartbeat(election, "a"), 2.0)
+    ready = election.receive(PeerDown("a"), 2.25)
+    assert election.leader_id is None
+    assert events(ready, LeaderChanged) == [LeaderChanged(None, 3)]
+    assert only(election.receive(request_vote(election, "b"), 2.25)).vote_granted
+
+
+def test_the_death_of_another_member_changes_nothing():
+    """The promise was made to the leader, and it lives."""
+    election = old_member("c", term=3)
+    election.receive(heartbeat(election, "a"), 2.0)
+    ready = election.receive(PeerDown("b"), 2.25)
+    assert (ready.events, election.leader_id) == ((), "a")
+    assert not only(election.receive(request_vote(election, "b"), 2.25)).vote_granted
+
+
+def test_a_leader_does_not_step_down_when_others_die():
+    """It has its lease to tell whether enough are left."""
+    election = new_member("a")
+    lead(election)
+    for node_id in ("b", "c", "a"):
+        assert election.receive(PeerDown(node_id), 2.125).events == ()
+    assert (election.role, election.leader_id) == (Role.LEADER, "a")
+
+
+# --- Leadership begins with the first answered round (6.4) ----------------------------------------------------------
+
+
+def test_leadership_begins_when_a_quorum_has_answered_the_first_round():
+    """6.4: votes are no lease; until then a leader cannot know that it has not been replaced already."""
+    election = new_member("a", "abcde")
+    ready = become_leader(election)
+    assert events(ready, LeaderChanged) == []
+    assert election.lease_expires_at is None
+    heartbeats = sent(ready, Heartbeat)
+    assert election.receive(answer(heartbeats["b"], "b"), 2.0).events == ()
+    assert election.receive(answer(heartbeats["c"], "c"), 2.0).events == (LeaderChanged("a", 1),)
+    assert election.receive(answer(heartbeats["d"], "d"), 2.0).events == ()
+
+
+def test_a_cluster_of_one_voter_leads_at_once():
+    """Its own vote and its own promise are the quorum."""
+    cluster = Cluster("a", min_nodes=1)
+    assert cluster.leases == ["a"]
+    assert cluster.events["a"] == [LeaderChanged("a", 1)]
+    cluster.run_until(10.0)
+    assert cluster.winners == {1: {"a"}}
+    cluster.start("a", min_nodes=1)
+    assert cluster.winners == {1: {"a"}, 2: {"a"}}
+
+
+def test_a_cluster_of_one_voter_that_was_suspended_leads_again():
+    """Its lease has run out meanwhile; nobody else can have led, but its program was told so."""
+    cluster = Cluster("a", min_nodes=1)
+    cluster.now = 10.0
+    cluster.settle()
+    assert cluster.leases == []
+    cluster.run_until(12.0)
+    assert cluster.leases == ["a"]
+    assert cluster.events["a"] == [LeaderChanged("a", 1), LeaderChanged(None, 1), LeaderChanged("a", 2)]
+
+
+def test_one_voter_with_observers_leads_at_once():
+    """Observers do not count in a quorum."""
+    election = old_member("a", membership=members(3, 1, "a", observers="x"))
+    assert (election.role, election.current_term) == (Role.LEADER, 4)
+
+
+# --- Lease and check-quorum (6.2, 6.4) -----------------------------------------------------------------------------
+
+
+def test_the_lease_counts_from_when_the_round_was_sent():
+    """6.4.1, Figure 6.3: "start + election timeout / clock drift bound, since the followers shouldn't time out before
+    then."
+    """
+    election = new_member("a")
+    ready = become_leader(election, now=2.0)
+    election.receive(answer(sent(ready, Heartbeat)["b"], "b"), 2.5)
+    assert election.lease_expires_at == 2.0 + LEASE
+
+
+def test_each_answered_round_prolongs_the_lease():
+    """6.4.1: "Once the leader's heartbeats were acknowledged by a majority of the cluster" it "could extend its lease
+    accordingly."
+    """
+    election = new_member("a")
+    lead(election)
+    for number in range(1, 30):
+        now = 2.0 + 0.125 * number
+        beat(election, now)
+        assert election.lease_expires_at == now + LEASE
+
+
+def test_a_late_answer_counts_for_the_round_it_answers():
+    """6.4.1: a promise made before the round was sent again is worth no more than it was then."""
+    election = new_member("a")
+    first = sent(become_leader(election), Heartbeat)
+    election.timeout(2.125)
+    election.receive(answer(first["b"], "b"), 2.5)
+    assert election.lease_expires_at == 2.0 + LEASE
+
+
+def test_an_answer_that_overtook_another_still_counts():
+    """Messages may arrive out of order: an older one takes nothing away."""
+    election = new_member("a")
+    first = sent(become_leader(election), Heartbeat)
+    second = sent(election.timeout(2.125), Heartbeat)
+    election.receive(answer(second["b"], "b"), 2.25)
+    election.receive(answer(first["b"], "b"), 2.25)
+    assert election.lease_expires_at == 2.125 + LEASE
+
+
+def test_an_answer_to_a_round_that_was_never_sent_counts_for_nothing():
+    """The lease is counted from a time of sending, and there is none."""
+    election = new_member("a")
+    ready = become_leader(election)
+    election.receive(answer(sent(ready, Heartbeat)["b"], "b", round=99), 2.0)
+    assert election.lease_expires_at is None
+
+
+def test_a_first_answer_that_comes_too_late_begins_no_leadership():
+    """6.4: what it promised is over when it arrives."""
+    election = new_member("a")
+    ready = become_leader(election)
+    late = election.receive(answer(sent(ready, Heartbeat)["b"], "b"), 2.0 + LEASE)
+    assert late.events == ()
+
+
+def test_an_answer_of_an_earlier_term_counts_for_nothing():
+    """6.4.1: it was given to an earlier leader."""
+    election = old_member("a", term=3)
+    ready = become_leader(election)
+    election.receive(answer(sent(ready, Heartbeat)["b"], "b", term=3), 2.0)
+    assert election.lease_expires_at is None
+
+
+def test_the_lease_needs_a_quorum_of_voters():
+    """6.4.1: "acknowledged by a majority of the cluster", in which observers have no part."""
+    membership = members(3, 1, "abcd", observers="xy")
+    election = old_member("a", membership=membership)
+    heartbeats = sent(become_leader(election), Heartbeat)
+    for member in "bxy":
+        election.receive(answer(heartbeats[member], member), 2.0)
+        assert election.lease_expires_at is None
+    election.receive(answer(heartbeats["c"], "c"), 2.0)
+    assert election.lease_expires_at == 2.0 + LEASE
+
+
+def test_a_quorum_may_be_spread_over_several_rounds():
+    """6.4.1: what counts is that a majority keeps its promise, whichever round each of it answered last."""
+    election = new_member("a", "abcde")
+    first = sent(become_leader(election), Heartbeat)
+    election.receive(answer(first["b"], "b"), 2.0)
+    second = sent(election.timeout(2.125), Heartbeat)
+    election.receive(answer(second["c"], "c"), 2.125)
+    assert election.lease_expires_at == 2.0 + LEASE
+    election.receive(answer(second["d"], "d"), 2.125)
+    assert election.lease_expires_at == 2.125 + LEASE
+
+
+def test_the_smallest_promise_of_the_quorum_decides():
+    """Members with other settings, as during a rolling upgrade, cannot break the lease."""
+    election = new_member("a", "abcde")
+    heartbeats = sent(become_leader(election), Heartbeat)
+    election.receive(answer(heartbeats["b"], "b", promise=8.0), 2.0)
+    election.receive(answer(heartbeats["c"], "c", promise=0.5), 2.0)
+    assert election.lease_expires_at == 2.0 + 0.5 * LEASE
+    election.receive(answer(heartbeats["d"], "d", promise=4.0), 2.0)
+    assert election.lease_expires_at == 2.0 + LEASE
+
+
+def test_the_lease_is_shortened_by_the_clock_drift():
+    """6.4.1: "The lease approach assumes a bound on clock drift across servers" """
+    election = new_member("a", timing=Timing(0.125, 1.0, clock_drift=0.25))
+    lead(election)
+    assert election.lease_expires_at == 2.75
+
+
+def test_a_leader_steps_down_when_its_lease_runs_out():
+    """6.2: "a leader in Raft steps down if an election timeout elapses without a successful round of heartbeats to a
+    majority of its cluster"
+    """
+    election = new_member("a", draw=0.5)
+    lead(election)
+    for now in (2.25, 2.5, 2.75):
+        assert sent(election.timeout(now), Heartbeat)
+    assert election.deadline == 2.875
+    election.timeout(2.875)
+    assert election.deadline == 2.0 + LEASE
+    ready = election.timeout(2.0 + LEASE)
+    assert (election.role, election.leader_id, election.current_term) == (Role.FOLLOWER, None, 1)
+    assert ready.events == (LeaderChanged(None, 1),)
+    assert ready.outbox == ()
+    assert election.deadline == 2.0 + LEASE + 1.5
+
+
+def test_a_leader_finds_out_by_whatever_comes_first():
+    """6.4: woken after a pause, it steps down before it looks at what has arrived meanwhile."""
+    election = new_member("a")
+    heartbeats = sent(lead(election), Heartbeat)
+    election.receive(answer(heartbeats["b"], "b"), 2.0 + LEASE)
+    assert (election.role, election.lease_expires_at) == (Role.FOLLOWER, None)
+
+
+def test_a_leader_that_nobody_ever_answered_steps_down():
+    """6.2: it gets one election timeout to earn its first lease."""
+    election = new_member("a")
+    become_leader(election)
+    for number in range(1, 8):
+        election.timeout(2.0 + 0.125 * number)
+        assert election.role is Role.LEADER
+    ready = election.timeout(3.0)
+    assert election.role is Role.FOLLOWER
+    assert ready.events == ()
+
+
+def test_no_vote_is_given_away_before_the_lease_has_run_out():
+    """6.4: up to that instant the leader keeps its vote, from then on it gives it."""
+    election = new_member("a")
+    lead(election)
+    request = request_vote(election, "b", term=2)
+    assert not only(election.receive(request, 2.0 + LEASE - 2**-10)).vote_granted
+    assert only(election.receive(request, 2.0 + LEASE)).vote_granted
+
+
+def test_the_cut_off_leader_gives_up_before_another_can_lead():
+    """6.4.1: that is what a lease is for."""
+    cluster = Cluster("abcde")
+    cluster.run_until(5.0)
+    cluster.cut = {"a"}
+    step_until(cluster, lambda: cluster.leases == [])
+    step_until(cluster, lambda: cluster.leases == ["b"])
+    assert cluster.now <= 5.0 + 2.0
+
+
+def test_a_cluster_without_a_majority_has_no_leader():
+    """6.2: a leader that reaches only a minority lets go, and nobody else can win."""
+    cluster = Cluster("abcde")
+    cluster.run_until(5.0)
+    cluster.cut = {"a", "b", "c"}
+    cluster.run_until(20.0)
+    assert cluster.leases == []
+    assert set(cluster.winners) == {1}
+
+
+# --- Votes that may be forgotten -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pre_vote", [False, True])
+def test_a_voter_that_cannot_know_its_votes_abstains_in_an_established_cluster(pre_vote):
+    """It may have voted before it lost its disk: an earlier election must be over before it votes again."""
+    election = new_member("c")
+    request = request_vote(election, "a", term=5, membership_version=(4, 1), pre_vote=pre_vote)
+    response = only(election.receive(request, 1.9375))
+    assert not response.vote_granted
+    assert "abstains" in response.reason
+    assert only(election.receive(request, 2.0)).vote_granted
+
+
+def test_in_a_first_election_it_votes_at_once():
+    """Candidate and voter both hold a membership of term 0: nobody has been elected yet."""
+    election = new_member("c")
+    assert only(election.receive(request_vote(election, "a", term=1), 0.0)).vote_granted
+
+
+def test_a_voter_that_remembers_does_not_abstain():
+    """Its votes are on stable storage; the promise of one election timeout is all it has to wait for."""
+    election = old_member("c")
+    assert only(election.receive(request_vote(election, "a"), 1.0)).vote_granted
+
+
+@pytest.mark.parametrize("message", [None, TimeoutNow(3, "a")])
+def test_whoever_abstains_does_not_vote_for_itself_either(message):
+    """A candidacy is a vote."""
+    election = new_member("c", draw=0.0)
+    election.receive(heartbeat(election, "a", term=3, membership=members(3, 1)), 0.25)
+    ready = election.receive(message, 1.5) if message else election.timeout(1.5)
+    assert not sent(ready, RequestVote)
+    assert (election.role, election.current_term) == (Role.FOLLOWER, 3)
+    assert sorted(sent(election.timeout(2.5), RequestVote)) == ["a", "b"]
+
+
+# --- Leadership transfer (3.10) ------------------------------------------------------------------------------------
+
+
+def test_a_leader_hands_over_to_the_voter_heard_from_last():
+    """3.10: "The prior leader sends a TimeoutNow request to the target server." """
+    election = new_member("a")
+    ready = become_leader(election)
+    answer_all(election, ready, 2.0)
+    second = sent(election.timeout(2.125), Heartbeat)
+    election.receive(answer(second["c"], "c"), 2.125)
+    ready = election.receive(TransferLeadership(), 2.25)
+    assert ready.outbox == (("c", TimeoutNow(1, "a")),)
+
+
+def test_a_leader_gives_up_its_lease_and_its_role_before_it_hands_over():
+    """6.4.1: "a leader would need to expire its lease before transferring leadership." """
+    election = new_member("a")
+    lead(election)
+    ready = election.receive(TransferLeadership("b"), 2.25)
+    assert ready.outbox == (("b", TimeoutNow(1, "a")),)
+    assert ready.events == (LeaderChanged(None, 1),)
+    assert (election.role, election.lease_expires_at) == (Role.FOLLOWER, None)
+    assert election.deadline == 2.25 + 1.5
+
+
+@pytest.mark.parametrize("to", ["a", "x", "o"])
+def test_a_leader_hands_over_to_another_voter_only(to):
+    """3.10: the target has to be able to win."""
+    election = old_member("a", membership=members(3, 1, "abc", observers="o"))
+    lead(election)
+    ready = election.receive(TransferLeadership(to), 2.25)
+    assert [event.control_message for event in events(ready, ChangeRefused)] == [TransferLeadership(to)]
+    assert to in events(ready, ChangeRefused)[0].reason
+    assert (election.role, ready.outbox) == (Role.LEADER, ())
+
+
+def test_a_leader_that_heard_from_nobody_keeps_leading():
+    """3.10: there is no target."""
+    election = new_member("a")
+    become_leader(election)
+    ready = election.receive(TransferLeadership(), 2.25)
+    assert len(events(ready, ChangeRefused)) == 1
+    assert election.role is Role.LEADER
+
+
+def test_only_a_leader_hands_over():
+    """3.10: the others have nothing to hand over."""
+    election = new_member("a")
+    ready = election.receive(TransferLeadership("b"), 0.5)
+    assert ready.events == (ChangeRefused(TransferLeadership("b"), "a does not lead"),)
+    assert ready.outbox == ()
+
+
+def test_the_target_starts_an_election_at_once():
+    """3.10: "This request has the same effect as the target server's election timer firing", without a pre-vote."""
+    election = old_member("b", term=3)
+    election.receive(heartbeat(election, "a"), 2.0)
+    ready = election.receive(TimeoutNow(3, "a"), 2.0)
+    request = RequestVote(4, "b", (3, 1), ("a", "b", "c"), transfer=True)
+    assert ready.outbox == (("a", request), ("c", request))
+    assert ready.saved == Saved(4, "b", members(3, 1))
+    assert (election.role, election.deadline) == (Role.CANDIDATE, 3.5)
+
+
+def test_a_target_that_has_missed_a_term_campaigns_for_the_one_after_the_leaders():
+    """3.10: the term of the request is that of the leader that gave it up."""
+    election = old_member("b", term=3, voted_for="c")
+    ready = election.receive(TimeoutNow(7, "a"), 2.0)
+    assert ready.saved == Saved(8, "b", members(3, 1))
+
+
+def test_a_stale_or_strange_handover_is_ignored():
+    """3.10: only the leader of the current term can give up its lease for this election."""
+    election = old_member("b", term=3, membership=members(3, 1, "abc", observers="o"))
+    for request in (TimeoutNow(2, "a"), TimeoutNow(3, "x"), TimeoutNow(3, "o")):
+        assert election.receive(request, 2.0).outbox == ()
+    assert (election.role, election.current_term) == (Role.FOLLOWER, 3)
+
+
+def test_a_handover_that_arrives_twice_starts_one_election():
+    """3.10: the second is of an earlier term already."""
+    election = old_member("b", term=3)
+    election.receive(TimeoutNow(3, "a"), 2.0)
+    assert election.receive(TimeoutNow(3, "a"), 2.0).outbox == ()
+    assert election.current_term == 4
+
+
+def test_an_observer_does_not_take_over():
+    """It never campaigns."""
+    election = old_member("o", membership=members(3, 1, "abc", observers="o"))
+    assert election.receive(TimeoutNow(3, "a"), 2.0).outbox == ()
+    assert election.role is Role.FOLLOWER
+
+
+def test_a_handover_takes_no_time():
+    """3.10: nobody waits for an election timeout, and there is one lease at a time."""
+    cluster = Cluster("abc")
+    cluster.run_until(5.0625)
+    cluster.tell("a", TransferLeadership("c"))
+    assert cluster.leases == ["c"]
+    assert cluster.winners == {1: {"a"}, 2: {"c"}}
+    assert cluster.elections["a"].leader_id == "c"
+    cluster.run_until(20.0)
+    assert cluster.leases == ["c"]
+
+
+def test_a_handover_that_fails_costs_an_election_and_no_more():
+    """3.10: the target may be gone; the others time out as usual, the former leader among them."""
+    cluster = Cluster("abc")
+    cluster.run_until(5.0625)
+    cluster.cut = {"c"}
+    cluster.tell("a", TransferLeadership("c"))
+    assert cluster.leases == []
+    cluster.run_until(7.5)
+    assert cluster.leases == ["a"]
+
+
+def test_a_leader_that_stops_hands_over_first():
+    """3.10: "When it steps down, the cluster will be idle for an election timeout" - unless it hands over."""
+    cluster = Cluster("abc")
+    cluster.run_until(5.0625)
+    cluster.tell("a", Stop())
+    assert cluster.elections["a"].role is Role.STOPPED
+    assert cluster.events["a"][-1] == LeaderChanged(None, 1)
+    assert len(cluster.leases) == 1
+    assert cluster.leases != ["a"]
+
+
+def test_a_leader_that_nobody_answered_just_stops():
+    """There is no target."""
+    election = new_member("a")
+    become_leader(election)
+    ready = election.receive(Stop(), 2.0)
+    assert (ready.outbox, ready.events) == ((), ())
+    assert election.role is Role.STOPPED
+
+
+def test_a_follower_that_stops_says_nothing_to_the_others():
+    """It owes them nothing; its own program hears that it follows nobody any more."""
+    election = new_member("b")
+    election.receive(heartbeat(election, "a"), 0.5)
+    ready = election.receive(Stop(), 0.5)
+    assert ready.outbox == ()
+    assert ready.events == (LeaderChanged(None, 1),)
+
+
+def test_a_leader_that_resigns_lets_the_others_campaign_first():
+    """It hands over like one that stops, but stays."""
+    election = new_member("a", draw=0.0)
+    lead(election)
+    ready = election.receive(Resign(), 2.25)
+    assert ready.outbox[0][1] == TimeoutNow(1, "a")
+    assert election.role is Role.FOLLOWER
+    assert election.deadline >= 2.25 + 2 * TIMING.election_timeout
+
+
+def test_only_a_leader_resigns():
+    """The others have nothing to give up."""
+    ready = new_member("a").receive(Resign(), 0.5)
+    assert ready.events == (ChangeRefused(Resign(), "a does not lead"),)
+
+
+def test_a_leader_that_is_alone_resigns_too():
+    """Nobody takes over, but its program has asked for it."""
+    election = new_member("a", "a", min_nodes=1)
+    assert election.role is Role.LEADER
+    ready = election.receive(Resign(), 0.5)
+    assert ready.events == (LeaderChanged(None, 1),)
+    assert (election.role, ready.outbox) == (Role.FOLLOWER, ())
