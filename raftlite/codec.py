@@ -9,6 +9,8 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 from raftlite.errors import ConfigError, MalformedMessage
 from raftlite.membership import LONGEST_ID, Membership, MembershipVersion, NodeInfo
 from raftlite.messages import (
+    ChangeRequest,
+    ChangeResponse,
     Heartbeat,
     HeartbeatResponse,
     Message,
@@ -22,7 +24,15 @@ LARGEST_NUMBER = 2**53  # beyond it, JSON readers in other languages lose digits
 LONGEST_PROMISE = 86_400.0
 LONGEST_TEXT = 1_000
 
-WIRE_MESSAGES: Tuple[Type[Any], ...] = (RequestVote, RequestVoteResponse, Heartbeat, HeartbeatResponse, TimeoutNow)
+WIRE_MESSAGES: Tuple[Type[Any], ...] = (
+    RequestVote,
+    RequestVoteResponse,
+    Heartbeat,
+    HeartbeatResponse,
+    TimeoutNow,
+    ChangeRequest,
+    ChangeResponse,
+)
 
 
 def encode(message: Message) -> bytes:
@@ -72,7 +82,7 @@ def load(data: bytes) -> Dict[str, Any]:
 
 def membership_to_plain(membership: Membership) -> Dict[str, Any]:
     """Return `membership` as JSON data."""
-    nodes = [[node.node_id, node.voter, node.address] for node in membership.nodes]
+    nodes = [_plain(node) for node in membership.nodes]
     return {"term": membership.term, "version": membership.version, "nodes": nodes}
 
 
@@ -80,6 +90,8 @@ def membership_from_plain(content: Any) -> Membership:
     """Return the membership in JSON data. Raises `MalformedMessage` for anything else."""
     return _membership("membership", content)
 
+
+_Reader = Callable[[str, Any], Any]
 
 # --- One reader for each kind of field ------------------------------------------------------------
 
@@ -143,11 +155,22 @@ def _node(value: Any) -> NodeInfo:
     return NodeInfo(_id("node id", value[0]), _flag("voter", value[1]), address)
 
 
+def _optional_node(name: str, value: Any) -> Optional[NodeInfo]:
+    return None if value is None else _node(value)
+
+
+def _one_of(*words: str) -> _Reader:
+    def read(name: str, value: Any) -> str:
+        if type(value) is not str or value not in words:
+            raise MalformedMessage(f"{name} is {_shorten(value)}, but must be one of {', '.join(words)}")
+        return value
+
+    return read
+
+
 def _optional_membership(name: str, value: Any) -> Optional[Membership]:
     return None if value is None else _membership(name, value)
 
-
-_Reader = Callable[[str, Any], Any]
 
 _FIELDS: Dict[str, _Reader] = {
     "term": _number,
@@ -161,6 +184,10 @@ _FIELDS: Dict[str, _Reader] = {
     "reason": _text,
     "membership": _optional_membership,
     "promise": _seconds,
+    "number": _number,
+    "action": _one_of("add", "remove", "transfer"),
+    "node": _optional_node,
+    "outcome": _one_of("done", "refused", "again"),
 }
 
 _TYPES: Dict[str, Type[Any]] = {message.__name__: message for message in WIRE_MESSAGES}
@@ -174,6 +201,8 @@ def _plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, Membership):
         return membership_to_plain(value)
+    if isinstance(value, NodeInfo):
+        return [value.node_id, value.voter, value.address]
     return value[:LONGEST_TEXT] if isinstance(value, str) else value  # a reason may name every id of a large cluster
 
 

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, Type, Union
 
-from raftlite.changes import MembershipRequest, nodes_after, why_not
+from raftlite.changes import Change, MembershipRequest, Requests, from_wire, nodes_after, to_wire, why_not
 from raftlite.leader import LeaderState
 from raftlite.membership import (
     Membership,
+    NodeInfo,
     check_bounds,
     check_node_id,
     founding_membership,
@@ -29,6 +30,8 @@ from raftlite.membership import (
 from raftlite.messages import (
     AddNode,
     ChangeRefused,
+    ChangeRequest,
+    ChangeResponse,
     ControlMessage,
     Event,
     Heartbeat,
@@ -50,6 +53,7 @@ from raftlite.timing import Timing
 
 NEVER = float("inf")
 LONG_AGO = float("-inf")
+UNKNOWN_OUTCOME = "the leader changed before the change was committed; its outcome is unknown"
 
 
 class Role(Enum):
@@ -127,6 +131,8 @@ class Election:
         self._abstains_until = LONG_AGO  # until then an earlier vote may be in flight that this member cannot know
         self._remembers = saved.current_term > 0
         self._leader: Optional[LeaderState] = None
+        self._requests = Requests()  # what the own program has asked for
+        self._numbered = 0  # how the last of them was numbered
 
         self._outbox: List[Tuple[str, Message]] = []
         self._events: List[Event] = []
@@ -328,6 +334,7 @@ class Election:
         self._unsaved = True
         self._leader = LeaderState(self.node_id, self.membership, self.timing, now)
         self._send_heartbeats(self._leader, now)
+        self._pass_requests_on(now)
 
     def _send_heartbeats(self, leader: LeaderState, now: float) -> None:
         leader.begin_round(now)
@@ -350,6 +357,7 @@ class Election:
             self._answer_heartbeat(heartbeat, promise=0.0)
             return
         self.leader_id = heartbeat.sender_id
+        self._pass_requests_on(now)
         self._promised_until = now + self.timing.election_timeout
         self._reset_election_timer(now)
         self._answer_heartbeat(heartbeat, promise=self.timing.election_timeout)
@@ -414,21 +422,23 @@ class Election:
             self._become_follower(self.current_term, now)
 
     def _abdicate(self, now: float) -> None:
-        """Stop leading: no lease, no role, a fresh timer; changes under way have an unknown outcome."""
+        """Stop leading: no lease, no role, a fresh timer; what was not begun is for the next leader."""
         leader, self._leader = self._leader, None
         assert leader is not None
         self.role = Role.FOLLOWER
         self.leader_id = None
         self._reset_election_timer(now)
-        for request in leader.changes:
-            self._refuse(request, "leadership was lost before the change was committed; its outcome is unknown")
+        if leader.changing:
+            self._conclude(leader, leader.changes.pop(0), "refused", UNKNOWN_OUTCOME)
+        for change in leader.changes:
+            self._conclude(leader, change, "again")
 
     # --- Leadership transfer (thesis 3.10) and fast takeover --------------------------------------
 
     def _transfer_leadership(self, request: TransferLeadership, now: float) -> None:
-        """The leader first drops its lease and its role, then tells its successor; it never leads in this term again."""
+        """The leader first drops its lease and its role, for its term for ever, then tells its successor."""
         if not self._leader:
-            self._refuse(request, f"{self.node_id} does not lead")
+            self._pass_transfer_on(request)
             return
         successor = request.to or self._leader.heard_from_last()
         if successor is None or successor == self.node_id or successor not in self.membership.voters:
@@ -436,6 +446,13 @@ class Election:
             return
         self._become_follower(self.current_term, now)
         self._send(successor, TimeoutNow(self.current_term, self.node_id))
+
+    def _pass_transfer_on(self, request: TransferLeadership) -> None:
+        if self.leader_id is None:
+            self._refuse(request, f"{self.node_id} does not lead and knows of nobody who does")
+            return
+        successor = NodeInfo(request.to) if request.to else None
+        self._send(self.leader_id, ChangeRequest(self.current_term, self.node_id, 0, "transfer", successor))
 
     def _resign(self, request: Resign, now: float) -> None:
         if not self._leader:
@@ -471,6 +488,8 @@ class Election:
         self._become_follower(self.current_term, now)
         self.leader_id = None
         self.role = Role.STOPPED
+        for request in self._requests.take_all():
+            self._refuse(request, f"{self.node_id} has stopped before it was answered; the outcome is unknown")
         self._election_at = NEVER
 
     # --- Membership: who is listened to -----------------------------------------------------------
@@ -533,16 +552,7 @@ class Election:
             return False
         return True
 
-    # --- Membership: changing it ------------------------------------------------------------------
-
-    def _change_membership(self, request: MembershipRequest, now: float) -> None:
-        if self._is_founding:
-            self._change_founding(request, now)
-        elif self._leader:
-            self._leader.changes.append(request)
-            self._change_next(now)
-        else:
-            self._refuse(request, f"only the leader changes the membership; {self.leader_id or 'nobody'} leads")
+    # --- Membership: changing it (Reconfig of the logless protocol) ---------------------------------
 
     def _change_founding(self, request: MembershipRequest, now: float) -> None:
         refusal = self._why_not(request)
@@ -551,36 +561,109 @@ class Election:
             return
         self._become_follower(self.current_term, now)
         self.membership = Membership(0, 1, nodes_after(self.membership, request))
-        self._events.append(MembershipChanged(self.membership))
+        self._events.append(MembershipChanged(self.membership, request))
         self._reset_election_timer(now)
 
     def _change_next(self, now: float) -> None:
-        """Only under a valid lease, and only once a quorum has answered with the current membership (Reconfig)."""
+        """Only under a valid lease, and only once a quorum has answered with the current membership."""
         leader = self._leader
         while leader and leader.changes and leader.is_committed and leader.holds_lease(now):
-            request = leader.changes[0]
-            if leader.changing or nodes_after(self.membership, request) == self.membership.nodes:
+            change = leader.changes[0]
+            if leader.changing or nodes_after(self.membership, change.request) == self.membership.nodes:
                 leader.changing = False
-                self._events.append(MembershipChanged(self.membership))
-            elif self._why_not(request):
-                self._refuse(request, self._why_not(request))
+                self._conclude(leader, change, "done")
+            elif self._is_own_removal(change.request) and leader.heard_from_last():
+                self._transfer_leadership(TransferLeadership(), now)  # the next leader removes this one
+                return
+            elif self._why_not(change.request):
+                self._conclude(leader, change, "refused", self._why_not(change.request))
             else:
-                self._begin_change(leader, request, now)
+                self._begin_change(leader, change.request, now)
                 continue
             leader.changes.pop(0)
 
     def _begin_change(self, leader: LeaderState, request: MembershipRequest, now: float) -> None:
         before = self.membership
-        self.membership = before.changed(nodes_after(self.membership, request))
+        self.membership = before.changed(nodes_after(before, request))
         self._unsaved = True
         leader.adopt(self.membership)
         leader.changing = True
         leader.departing = (leader.departing | before.ids) - self.membership.ids
         self._send_heartbeats(leader, now)
 
+    def _is_own_removal(self, request: MembershipRequest) -> bool:
+        return isinstance(request, RemoveNode) and request.node_id == self.node_id
+
     def _why_not(self, request: MembershipRequest) -> str:
         least = 1 if self._is_founding else self.min_nodes
         return why_not(self.membership, request, self.node_id, least, self.max_nodes)
+
+    # --- Membership: passing requests on to the leader ----------------------------------------------
+
+    def _request_change(self, request: MembershipRequest, now: float) -> None:
+        """What a program asks of its own member is answered once, by an event."""
+        if self._is_founding:
+            self._change_founding(request, now)
+            return
+        # By the clock, because a restarted member must not use the numbers of its former life again.
+        self._numbered = max(self._numbered + 1, int(now * 1_000_000))
+        self._requests.add(self._numbered, request)
+        self._pass_requests_on(now)
+
+    def _pass_requests_on(self, now: float) -> None:
+        """Ask the leader, with every heartbeat again until it answers: it takes each number up once."""
+        if self.leader_id is None or not self._requests:
+            return
+        for lost in self._requests.take_asked_before(self.current_term):
+            self._refuse(lost, UNKNOWN_OUTCOME)
+        for number, request in self._requests.to_ask(self.current_term):
+            if self._leader:
+                self._take_up(self._leader, Change(self.node_id, number, request), now)
+            else:
+                self._send(self.leader_id, to_wire(self.current_term, self.node_id, number, request))
+
+    def _receive_change_request(self, message: ChangeRequest, now: float) -> None:
+        leader, request = self._leader, from_wire(message)
+        if not leader or message.term != self.current_term or message.sender_id not in self.membership.ids:
+            return
+        if request is None:
+            self._transfer_leadership(TransferLeadership(message.node.node_id if message.node else None), now)
+        elif (message.sender_id, message.number) in leader.concluded:
+            self._send(message.sender_id, leader.concluded[message.sender_id, message.number])
+        else:
+            self._take_up(leader, Change(message.sender_id, message.number, request), now)
+
+    def _take_up(self, leader: LeaderState, change: Change, now: float) -> None:
+        if change not in leader.changes:
+            leader.changes.append(change)
+            self._change_next(now)
+
+    def _conclude(self, leader: LeaderState, change: Change, outcome: str, reason: str = "") -> None:
+        membership = self.membership if outcome == "done" else None
+        response = ChangeResponse(self.current_term, self.node_id, change.number, outcome, reason, membership)
+        if change.origin == self.node_id:
+            self._hear_outcome(response)
+        else:
+            if membership:
+                self._events.append(MembershipChanged(membership))
+            leader.concluded[change.origin, change.number] = response
+            self._send(change.origin, response)
+
+    def _receive_change_response(self, response: ChangeResponse, now: float) -> None:
+        if response.sender_id not in self.membership.ids or response.term != self.current_term:
+            return
+        if response.membership is None or self._install(response.membership, now):
+            self._hear_outcome(response)
+
+    def _hear_outcome(self, response: ChangeResponse) -> None:
+        if response.outcome == "again":
+            self._requests.ask_again(response.number)
+            return
+        request = self._requests.take(response.number)
+        if request is not None and response.outcome == "done":
+            self._events.append(MembershipChanged(response.membership or self.membership, request))
+        elif request is not None:
+            self._refuse(request, response.reason)
 
     # --- Helpers ----------------------------------------------------------------------------------
 
@@ -599,8 +682,10 @@ _RULES: Dict[Type[Any], Callable[[Election, Any, float], None]] = {
     Heartbeat: Election._receive_heartbeat,
     HeartbeatResponse: Election._receive_heartbeat_response,
     TimeoutNow: Election._receive_timeout_now,
-    AddNode: Election._change_membership,
-    RemoveNode: Election._change_membership,
+    ChangeRequest: Election._receive_change_request,
+    ChangeResponse: Election._receive_change_response,
+    AddNode: Election._request_change,
+    RemoveNode: Election._request_change,
     TransferLeadership: Election._transfer_leadership,
     Resign: Election._resign,
     PeerDown: Election._peer_down,

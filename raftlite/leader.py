@@ -6,11 +6,11 @@ commits a membership that of the logless protocol's Reconfig.
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Set
+from typing import Dict, List, Optional, Set, Tuple
 
-from raftlite.changes import MembershipRequest
+from raftlite.changes import Change
 from raftlite.membership import Membership, MembershipVersion
-from raftlite.messages import HeartbeatResponse
+from raftlite.messages import ChangeResponse, HeartbeatResponse
 from raftlite.timing import Timing
 
 
@@ -23,8 +23,9 @@ class LeaderState:
         self.heartbeat_at = now
         self.round = 0
         self.lease_expires_at: Optional[float] = None
-        self.changes: List[MembershipRequest] = []  # waiting, in the order they were asked for
+        self.changes: List[Change] = []  # waiting, in the order they were asked for
         self.changing = False  # the first of them is in the membership, but not committed yet
+        self.concluded: Dict[Tuple[str, int], ChangeResponse] = {}  # what was answered to other members
         self.departing: Set[str] = set()  # removed, and not known to have learnt it
         self._node_id = node_id
         self._sent_at: Dict[int, float] = {}  # round -> when it was sent

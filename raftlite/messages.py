@@ -6,10 +6,10 @@ from this member's own program or transport; they have no form on the wire, so n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional, Tuple, Union
 
-from raftlite.membership import Membership, MembershipVersion
+from raftlite.membership import Membership, MembershipVersion, NodeInfo
 
 # --- Wire messages --------------------------------------------------------------------------------
 
@@ -73,7 +73,32 @@ class TimeoutNow:
     sender_id: str
 
 
-Message = Union[RequestVote, RequestVoteResponse, Heartbeat, HeartbeatResponse, TimeoutNow]
+@dataclass(frozen=True)
+class ChangeRequest:
+    """A member passes on to the leader what its own program asked for: `action` is "add", "remove" or "transfer"."""
+
+    term: int
+    sender_id: str
+    number: int
+    action: str
+    node: Optional[NodeInfo] = None
+
+
+@dataclass(frozen=True)
+class ChangeResponse:
+    """The leader's answer: `outcome` is "done", "refused", or "again" where the next leader must be asked."""
+
+    term: int
+    sender_id: str
+    number: int
+    outcome: str
+    reason: str = ""
+    membership: Optional[Membership] = None
+
+
+Message = Union[
+    RequestVote, RequestVoteResponse, Heartbeat, HeartbeatResponse, TimeoutNow, ChangeRequest, ChangeResponse
+]
 
 # --- Control messages -----------------------------------------------------------------------------
 
@@ -131,9 +156,13 @@ class LeaderChanged:
 
 @dataclass(frozen=True)
 class MembershipChanged:
-    """This member now acts on `membership`."""
+    """This member now acts on `membership`.
+
+    With `control_message`, this is the answer to it: the change is committed and outlives any leader.
+    """
 
     membership: Membership
+    control_message: Optional[ControlMessage] = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -17,22 +17,23 @@ import os
 import queue
 import random
 import threading
+import time
 import weakref
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterable, Optional, Type, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Type, TypeVar, Union
 
 from raftlite.clock import boot_clock
 from raftlite.election import Election, Ready, Role
-from raftlite.errors import ForkedError, MemberStopped
+from raftlite.errors import ConfigError, ForkedError, MemberStopped
 from raftlite.leadership import Callback, Callbacks, Leadership
-from raftlite.membership import Membership, NodeInfo
+from raftlite.membership import Membership, NodeInfo, check_node_id
 from raftlite.messages import (
     AddNode,
     ChangeRefused,
+    ControlMessage,
     Event,
     LeaderChanged,
-    MembershipChanged,
     Message,
     RemoveNode,
     Resign,
@@ -102,6 +103,7 @@ class ElectionThread:
         self._forked = False
         self._is_running = False
         self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
+        self._closers: List[threading.Thread] = []
 
         self._callbacks = Callbacks(f"raftlite-{node_id}-callbacks", self._resign_if_running)
         if on_elected:
@@ -133,12 +135,13 @@ class ElectionThread:
         """
         if self._forked or self._thread.ident is None:
             return
-        deadline = None if timeout is None else self._clock() + timeout
         self._put(Stop())
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
-        remaining = None if deadline is None else max(0.0, deadline - self._clock())
-        if not self._callbacks.stop(remaining) or self._is_running:
+        if threading.current_thread() is self._thread:
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._thread.join(timeout)
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._callbacks.join(remaining) or self._thread.is_alive():
             raise TimeoutError(f"{self.node_id} has not ended within {timeout} s: a callback or a handle is still busy")
 
     def __enter__(self) -> ElectionThread:
@@ -208,15 +211,15 @@ class ElectionThread:
 
     def add_node(self, node: Node) -> None:
         """Ask for `node` to be added; the outcome is an event. Returns at once."""
-        self._put(AddNode(node))
+        self._ask(AddNode(node))
 
     def remove_node(self, node_id: str) -> None:
         """Ask for the node with this id to be removed; the outcome is an event. Returns at once."""
-        self._put(RemoveNode(node_id))
+        self._ask(RemoveNode(node_id))
 
     def transfer_leadership(self, to: Optional[str] = None) -> None:
         """Hand leadership to `to`, or to the voter heard from last. Returns at once (thesis 3.10)."""
-        self._put(TransferLeadership(to))
+        self._ask(TransferLeadership(to))
 
     def resign(self) -> None:
         """Give leadership up and let the others campaign first. Returns at once."""
@@ -234,9 +237,8 @@ class ElectionThread:
         self._check_process()
         with self._state_changed:
             found = self._state_changed.wait_for(lambda: look() or not self._is_running, timeout)
-            result = look() if found else None
-        if result is not None:
-            return result
+        if found is not None and not isinstance(found, bool):
+            return found
         if not self._is_running:
             raise self._not_running() from self._failure
         status = self.status()
@@ -257,7 +259,11 @@ class ElectionThread:
                 "start a member here, under an id of its own"
             )
 
-    def _put(self, message: Any) -> None:
+    def _ask(self, request: ControlMessage) -> None:
+        _check_request(request)
+        self._put(request)
+
+    def _put(self, message: ControlMessage) -> None:
         self._check_process()
         while True:
             try:
@@ -265,7 +271,8 @@ class ElectionThread:
                 return
             except queue.Full:  # what the program says comes before what peers can say again
                 with contextlib.suppress(queue.Empty):
-                    self.inbox.get_nowait()
+                    if isinstance(self.inbox.get_nowait(), Stop):
+                        message = Stop()  # whatever comes after it has no effect any more
 
     def _resign_if_running(self) -> None:
         if self._is_running:
@@ -312,6 +319,11 @@ class ElectionThread:
         if not self._election.understands(message):
             logger.error("%s: %r in the inbox is no message; ignored", self.node_id, message)
             return
+        try:
+            _check_request(message)
+        except ConfigError as error:
+            logger.error("%s: %r in the inbox is ignored: %s", self.node_id, message, error)
+            return
         if isinstance(message, AddNode) and isinstance(message.node, Node):
             self._keep_handle(message.node)
         self._carry_out(self._election.receive(message, self._clock()))
@@ -330,9 +342,12 @@ class ElectionThread:
         try:
             node.send_message(message)
         except Exception as error:  # a transport of the user's must not end the election
-            if self._troubled.get(node_id) != repr(error):
-                self._troubled[node_id] = repr(error)
-                logger.exception("%s: sending to %r failed", self.node_id, node)
+            self._log_trouble(node_id, error, f"sending to {node!r} failed")
+
+    def _log_trouble(self, node_id: str, error: Exception, what: str) -> None:
+        if self._troubled.get(node_id) != repr(error):
+            self._troubled[node_id] = repr(error)
+            logger.error("%s: %s", self.node_id, what, exc_info=error)
 
     # --- Publishing -------------------------------------------------------------------------------
 
@@ -341,6 +356,8 @@ class ElectionThread:
         if after != before:
             self._log_change(before, after)
             self._status = after
+        if after.membership is not before.membership:
+            self._adopt(after.membership)
         for event in ready.events:
             self._announce(event)
         lease = after.lease_expires_at
@@ -351,8 +368,6 @@ class ElectionThread:
     def _announce(self, event: Event) -> None:
         if isinstance(event, LeaderChanged):
             self._change_leader(event)
-        elif isinstance(event, MembershipChanged):
-            self._adopt(event.membership)
         elif isinstance(event, ChangeRefused):
             logger.info("%s: %s refused: %s", self.node_id, type(event.control_message).__name__, event.reason)
         self._put_event(event)
@@ -412,7 +427,7 @@ class ElectionThread:
         former = self._nodes.get(node.node_id)
         self._nodes[node.node_id] = node
         if former is not None and former is not node:
-            self._close_handle(former)
+            self._close_aside(former)
 
     def _adopt(self, membership: Membership) -> None:
         """Make handles for members that have none, and close those of nodes that have left."""
@@ -420,13 +435,26 @@ class ElectionThread:
             if info.node_id not in self._nodes and info.node_id != self.node_id:
                 self._make_handle(info)
         for node_id in set(self._nodes) - membership.ids - self._election.departing:
-            self._close_handle(self._nodes.pop(node_id))
+            self._close_aside(self._nodes.pop(node_id))
 
     def _make_handle(self, info: NodeInfo) -> Optional[Node]:
-        node = self._node_factory(info) if self._node_factory else None
+        if self._node_factory is None:
+            return None
+        try:
+            node = self._node_factory(info)
+        except Exception as error:  # what another member said of it may mean nothing here
+            self._log_trouble(info.node_id, error, f"making a handle for {info} failed")
+            return None
         if node is not None:
             self._nodes[info.node_id] = node
         return node
+
+    def _close_aside(self, node: Node) -> None:
+        """Close the handle of a peer that has left, on another thread: it may wait for a connection that hangs."""
+        name = f"raftlite-{self.node_id}-closes-{node.node_id}"
+        self._closers = [closer for closer in self._closers if closer.is_alive()]
+        self._closers.append(threading.Thread(target=self._close_handle, args=(node,), name=name, daemon=True))
+        self._closers[-1].start()
 
     def _close_handle(self, node: Node) -> None:
         try:
@@ -446,12 +474,14 @@ class ElectionThread:
             self._change_leader(event)
             self._put_event(event)
         self._callbacks.lost()
-        for node in list(self._nodes.values()):
-            self._close_handle(node)
+        self._callbacks.finish()
         self._is_running = False
         with self._state_changed:
             self._state_changed.notify_all()
-        self._callbacks.stop(timeout=0)
+        for node in list(self._nodes.values()):
+            self._close_handle(node)
+        for closer in self._closers:
+            closer.join()
 
     def _abandon_after_fork(self) -> None:
         """In a forked child: this copy has no thread. Let go of what keeps the parent's sockets and files open."""
@@ -460,6 +490,16 @@ class ElectionThread:
         if self._leadership is not None:
             self._leadership._abandon_after_fork()
         self._storage.abandon_after_fork()
+
+
+def _check_request(message: object) -> None:
+    """Raise `ConfigError` for a request that names no node."""
+    if isinstance(message, AddNode):
+        NodeInfo.of(message.node)
+    elif isinstance(message, RemoveNode):
+        check_node_id(message.node_id)
+    elif isinstance(message, TransferLeadership) and message.to is not None:
+        check_node_id(message.to)
 
 
 _every_thread: weakref.WeakSet[ElectionThread] = weakref.WeakSet()

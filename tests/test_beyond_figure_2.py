@@ -637,7 +637,7 @@ def test_only_a_leader_hands_over():
     """3.10: the others have nothing to hand over."""
     election = new_member("a")
     ready = election.receive(TransferLeadership("b"), 0.5)
-    assert ready.events == (ChangeRefused(TransferLeadership("b"), "a does not lead"),)
+    assert ready.events == (ChangeRefused(TransferLeadership("b"), "a does not lead and knows of nobody who does"),)
     assert ready.outbox == ()
 
 

@@ -26,6 +26,8 @@ from raftlite.errors import MalformedMessage
 from raftlite.membership import LONGEST_ID, Membership, NodeInfo
 from raftlite.messages import (
     AddNode,
+    ChangeRequest,
+    ChangeResponse,
     Heartbeat,
     HeartbeatResponse,
     LeaderChanged,
@@ -57,6 +59,10 @@ MESSAGES = [
     HeartbeatResponse(4, "b", 7, (3, 2), 1.5),
     HeartbeatResponse(4, "b", 7, (3, 2), 0.0),
     TimeoutNow(4, "a"),
+    ChangeRequest(4, "b", 17, "add", NodeInfo("d", voter=False, address="10.0.0.4:7600")),
+    ChangeRequest(4, "b", 17, "transfer"),
+    ChangeResponse(4, "a", 17, "done", "", MEMBERSHIP),
+    ChangeResponse(4, "a", 17, "refused", "max_nodes is 3"),
 ]
 FULLEST = [
     MESSAGES[1],
@@ -64,6 +70,8 @@ FULLEST = [
     MESSAGES[9],
     MESSAGES[11],
     MESSAGES[13],
+    MESSAGES[14],
+    MESSAGES[16],
 ]  # one of each type, with every field in use
 
 
@@ -291,6 +299,21 @@ WRONG = {
     "reason": NO_TEXTS,
     "membership": NO_MEMBERSHIPS,
     "promise": NO_SECONDS,
+    "number": NO_NUMBERS,
+    "action": [*NO_TEXTS, "", "Add", "done"],
+    "node": [
+        True,
+        1,
+        "d",
+        [],
+        {},
+        ["d"],
+        ["d", True],
+        ["d", 1, None],
+        ["d", True, 1],
+        *([no, True, None] for no in NO_IDS),
+    ],
+    "outcome": [*NO_TEXTS, "", "Done", "add"],
 }
 
 
@@ -504,4 +527,8 @@ DRAW = {
     "reason": draw_text,
     "membership": draw_membership,
     "promise": lambda rng: rng.choice([0.0, rng.random(), rng.uniform(0, LONGEST_PROMISE)]),
+    "number": draw_number,
+    "action": lambda rng: rng.choice(["add", "remove", "transfer"]),
+    "node": lambda rng: rng.choice([None, NodeInfo(draw_id(rng), draw_flag(rng), draw_text(rng))]),
+    "outcome": lambda rng: rng.choice(["done", "refused", "again"]),
 }

@@ -36,7 +36,9 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Optional, Set, Tuple, Type
 
+from raftlite.changes import Change, Requests
 from raftlite.election import NEVER, Election, Role, Saved
+from raftlite.leader import LeaderState
 from raftlite.membership import Membership, NodeInfo
 from raftlite.messages import AddNode, RemoveNode, TransferLeadership
 from raftlite.simulation.invariants import Violation, disabled_members, overlapping
@@ -97,9 +99,11 @@ class Explorer:
         self._templates = {node_id: self._template(node_id) for node_id in self.all_ids}
         self._renamings = [_Renaming(self, order) for order in permutations(self.ids) if order != self.ids]
 
-    # --- The search ----------------------------------------------------------------------------------------------------
+    # --- The search -------------------------------------------------------------------------------
 
-    def explore(self, most_states: Optional[int] = None, progress: Callable[[Explored], None] = lambda _: None) -> Explored:
+    def explore(
+        self, most_states: Optional[int] = None, progress: Callable[[Explored], None] = lambda _: None
+    ) -> Explored:
         """Visit every state within the bounds, or the first `most_states`; raise `Violation` with the way there."""
         start = self._initial()
         came_from: Dict[State, Optional[State]] = {start: None}
@@ -202,7 +206,7 @@ class Explorer:
         self.explored.with_changed_membership += any(value[2].version > 1 for value in values)
         self.explored.with_committed_change += any(value[7] for value in values)
 
-    # --- One step of one member ------------------------------------------------------------------------------------------
+    # --- One step of one member -------------------------------------------------------------------
 
     def _template(self, node_id: str) -> Election:
         others = [other for other in self.ids if other != node_id] if node_id in self.ids else []
@@ -256,7 +260,7 @@ class Explorer:
             return TransferLeadership(other)
         return RemoveNode(other) if other in election.membership.ids else AddNode(NodeInfo(other))
 
-    # --- Local states ------------------------------------------------------------------------------------------------------
+    # --- Local states -----------------------------------------------------------------------------
 
     def _freeze(self, election: Election) -> Local:
         leader = election._leader
@@ -264,7 +268,8 @@ class Explorer:
         if leader is not None:
             promised = frozenset(member for member in leader._promised_until if member in self.all_ids)
             installed = frozenset(leader._installed.items())
-            kept = (promised, installed, tuple(leader.changes), leader.changing, frozenset(leader.departing))
+            requests = tuple(change.request for change in leader.changes)
+            kept = (promised, installed, requests, leader.changing, frozenset(leader.departing))
         votes = frozenset(election._votes) if election.role is Role.CANDIDATE else frozenset()
         is_committed = leader is not None and election.membership.version > 1 and leader.is_committed
         return (
@@ -285,6 +290,7 @@ class Explorer:
         election.role, election.leader_id = role, leader_id
         election._votes, election.answers, election.refusals = set(votes), set(), {}
         election._outbox, election._events, election._unsaved = [], [], False
+        election._requests = Requests()
         election._announced = (leader_id, term if leader_id else 0)
         election._election_at = NEVER
         election._promised_until = election._abstains_until = -NEVER
@@ -294,17 +300,16 @@ class Explorer:
     def _thaw_leader(
         self, election: Election, promised: Any, installed: Any, changes: Any, changing: bool, departing: Any
     ) -> Any:
-        from raftlite.leader import LeaderState
-
         leader = LeaderState(election.node_id, election.membership, _TIMING, 0.0)
         leader.round, leader._sent_at, leader.heartbeat_at = 0, {1: 0.0}, 1.0
         leader._promised_until = dict.fromkeys(promised, _FAR)
         leader._installed = dict(installed)
-        leader.changes, leader.changing, leader.departing = list(changes), changing, set(departing)
+        leader.changes = [Change(election.node_id, number, request) for number, request in enumerate(changes)]
+        leader.changing, leader.departing = changing, set(departing)
         leader._update_lease()
         return leader
 
-    # --- Invariants of whole states ------------------------------------------------------------------------------------------
+    # --- Invariants of whole states ---------------------------------------------------------------
 
     def _check(self, members: Tuple[int, ...]) -> None:
         held: Dict[str, Membership] = {}
@@ -337,7 +342,7 @@ class Explorer:
                     what = f"{sorted(behind)} of {held[first]} have not heard of term {held[second].term}"
                     raise Violation("active memberships know newer terms", what)
 
-    # --- Symmetry, and the way to a violation ----------------------------------------------------------------------------------
+    # --- Symmetry, and the way to a violation -----------------------------------------------------
 
     def _canonical(self, state: State) -> State:
         best, best_key = state, (state[0], state[2], sorted(state[1]))

@@ -45,7 +45,7 @@ class Invariants:
         self.grants = 0
         self._known: Dict[str, Tuple[int, Optional[str], MembershipVersion, Role]] = {}
 
-    # --- Called by the simulation ------------------------------------------------------------------------------------
+    # --- Called by the simulation -----------------------------------------------------------------
 
     def before_step(self, election: Election) -> Tuple[Any, ...]:
         """What `after_step` compares with."""
@@ -93,7 +93,7 @@ class Invariants:
         if self.promise_of.get(voter, (0.0, "", 0))[1] == leader_id:
             del self.promise_of[voter]
 
-    # --- One check each ------------------------------------------------------------------------------------------------
+    # --- One check each ---------------------------------------------------------------------------
 
     def _check_save(self, node_id: str, saved: Saved) -> None:
         before = self.saved.get(node_id, Saved())
@@ -124,7 +124,9 @@ class Invariants:
             if before[2] is not Role.LEADER:
                 self._check_victory(election, before[5])
         if election.leader_id is not None and self.leader_of.get(term) != election.leader_id:
-            raise Violation("the followed leader won its term", f"{node_id} follows {election.leader_id} in term {term}")
+            raise Violation(
+                "the followed leader won its term", f"{node_id} follows {election.leader_id} in term {term}"
+            )
 
     def _check_leader(self, election: Election) -> None:
         node_id, term, membership = election.node_id, election.current_term, election.membership
@@ -201,8 +203,8 @@ class Invariants:
                 raise Violation("tokens only grow", f"{event.term} was granted after {self.last_token}")
             self.last_token = event.term
             self.grants += 1
-        elif type(event) is MembershipChanged and election.role is Role.LEADER:
-            self.committed.setdefault(event.membership.position, election.current_term)
+        elif type(event) is MembershipChanged and event.control_message is not None and event.membership.term:
+            self.committed.setdefault(event.membership.position, event.membership.term)
 
     def _check_lease(self, election: Election, real: float, rate: float) -> None:
         lease = election.lease_expires_at
@@ -238,9 +240,9 @@ class Invariants:
         """The timer is reset by a heartbeat, by granting a vote and by an own candidacy, by nothing else."""
         if message is None or election.role is not before[2] or election.membership is not before[5]:
             return
-        if type(message) in (RequestVote, RequestVoteResponse, HeartbeatResponse) and election.role is Role.FOLLOWER:
-            if election.deadline > before[4]:
-                raise Violation("only heartbeats and votes reset the timer", f"{election.node_id} on {message}")
+        is_mute = type(message) in (RequestVote, RequestVoteResponse, HeartbeatResponse)
+        if is_mute and election.role is Role.FOLLOWER and election.deadline > before[4]:
+            raise Violation("only heartbeats and votes reset the timer", f"{election.node_id} on {message}")
 
 
 def disabled_members(positions: Dict[str, MembershipVersion], voters: Dict[str, FrozenSet[str]]) -> Set[str]:
@@ -261,5 +263,3 @@ def overlapping(first: FrozenSet[str], second: FrozenSet[str]) -> bool:
     outside_first, outside_second = len(first) - shared, len(second) - shared
     needed = max(0, least_first - outside_first) + max(0, least_second - outside_second)
     return needed > shared
-
-

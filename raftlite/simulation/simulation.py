@@ -19,8 +19,17 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Seq
 from raftlite.election import Election, Ready, Role, Saved
 from raftlite.errors import ConfigError
 from raftlite.membership import NodeInfo
-from raftlite.messages import AddNode, LeaderChanged, MembershipChanged, PeerDown, Removed, RemoveNode, Resign, Stop
-from raftlite.messages import TransferLeadership
+from raftlite.messages import (
+    AddNode,
+    LeaderChanged,
+    MembershipChanged,
+    PeerDown,
+    Removed,
+    RemoveNode,
+    Resign,
+    Stop,
+    TransferLeadership,
+)
 from raftlite.simulation.faults import Faults
 from raftlite.simulation.invariants import Invariants, Violation
 from raftlite.simulation.network import Network
@@ -114,10 +123,10 @@ class Simulation:
         for node_id in ids:
             self.restart(node_id)
 
-    # --- Moving time -----------------------------------------------------------------------------------------------------
+    # --- Moving time ------------------------------------------------------------------------------
 
     def run(self, seconds: float) -> Coverage:
-        """Let faults happen for most of `seconds`, then end them all and demand a lasting leader; return what happened."""
+        """Let faults happen for most of `seconds`, end them, demand a lasting leader; return what happened."""
         calm = min(seconds / 2, self.time_to_elect + 5 * self.timing.election_timeout)
         end = self.now + seconds
         self._schedule_faults(end - calm)
@@ -152,7 +161,7 @@ class Simulation:
     def _at(self, when: float, action: Callable[..., None], first: Any = None, second: Any = None) -> None:
         heapq.heappush(self._heap, (when, next(self._sequence), action, first, second))
 
-    # --- What is to be seen -----------------------------------------------------------------------------------------------
+    # --- What is to be seen -----------------------------------------------------------------------
 
     @property
     def leader(self) -> Optional[str]:
@@ -177,7 +186,7 @@ class Simulation:
         return 20 * self.timing.election_timeout
 
     def demand_leader(self) -> str:
-        """Let time pass until there is a leader that every member that is up follows; raise `Violation` if none comes."""
+        """Let time pass until all that are up follow one leader; raise `Violation` if none comes in time."""
         if not self.run_until(self._is_settled, self.time_to_elect):
             roles = {node_id: m.election and m.election.role.value for node_id, m in self.members.items()}
             raise Violation("a leader appears", f"nobody is followed {self.time_to_elect} s after the faults: {roles}")
@@ -201,7 +210,7 @@ class Simulation:
         views = [self.members[node_id].election for node_id in membership.ids if node_id in self.members]
         return all(view is None or view.role is Role.STOPPED or view.leader_id == leader for view in views)
 
-    # --- Faults by hand --------------------------------------------------------------------------------------------------
+    # --- Faults by hand ---------------------------------------------------------------------------
 
     def restart(self, node_id: str, lost_disk: bool = False) -> None:
         """Start the member's process (again), with what it had saved unless its disk is lost."""
@@ -299,7 +308,7 @@ class Simulation:
         self.tell(asked, AddNode(NodeInfo(node_id, voter)))
         return node_id
 
-    # --- Steps of members ------------------------------------------------------------------------------------------------
+    # --- Steps of members -------------------------------------------------------------------------
 
     def _create(self, node_id: str, nodes: Tuple[NodeInfo, ...]) -> None:
         drift = self.timing.clock_drift if self.faults.clock_drift is None else self.faults.clock_drift
@@ -378,7 +387,7 @@ class Simulation:
     def _hear(self, member: _Member, event: Any) -> None:
         if type(event) is LeaderChanged and event.leader_id == member.node_id:
             self.coverage.grants += 1
-        elif type(event) is MembershipChanged and self._up(member).role is Role.LEADER:
+        elif type(event) is MembershipChanged and event.control_message is not None:
             self.coverage.memberships += 1
         elif type(event) is Removed:
             member.is_gone = True
@@ -397,13 +406,21 @@ class Simulation:
         if network.duplication and draw() < network.duplication:
             self._at(self.now + delay + network.late * draw(), self._receive, receiver, message)
 
-    # --- Faults by chance ------------------------------------------------------------------------------------------------
+    # --- Faults by chance -------------------------------------------------------------------------
 
     def _between(self, least: float, most: float) -> float:
         return least + (most - least) * self._random()
 
     def _pick(self, items: Sequence[_T]) -> _T:
         return items[int(self._random() * len(items))]
+
+    def _pick_weighted(self, kinds: List[Tuple[str, float]]) -> str:
+        point = self._random() * sum(weight for _, weight in kinds)
+        for kind, weight in kinds:
+            point -= weight
+            if point < 0:
+                return kind
+        return kinds[-1][0]
 
     def _schedule_faults(self, end: float) -> None:
         kinds = [(kind, weight) for kind, weight in self.faults.weights().items() if weight > 0]
@@ -413,11 +430,7 @@ class Simulation:
     def _next_fault(self, kinds: List[Tuple[str, float]], end: float) -> None:
         if self.now >= end:
             return
-        point = self._random() * sum(weight for _, weight in kinds)
-        for kind, weight in kinds:
-            point -= weight
-            if point < 0:
-                break
+        kind = self._pick_weighted(kinds)
         self.coverage.faults[kind] += 1
         getattr(self, f"_fault_{kind}")(self._between(0, 2 * self.faults.lasting))
         self._at(self.now + self._between(0, 2 * self.faults.every), self._next_fault, kinds, end)
@@ -502,7 +515,7 @@ class Simulation:
         asked = self.leader or self._pick(list(self.members))
         self.tell(asked, RemoveNode(self._pick(list(self.members))))
 
-    # --- The trace -------------------------------------------------------------------------------------------------------
+    # --- The trace --------------------------------------------------------------------------------
 
     def _note(self, who: str, what: str) -> None:
         if self._keep_trace:
