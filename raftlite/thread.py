@@ -21,7 +21,7 @@ import time
 import weakref
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterable, List, Optional, Type, TypeVar, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Type, TypeVar, Union
 
 from raftlite.clock import boot_clock
 from raftlite.election import Election, Ready, Role
@@ -96,6 +96,7 @@ class ElectionThread:
         self.node = QueueNode(node_id, self.inbox)
 
         self._nodes = {node.node_id: node for node in given if isinstance(node, Node) and node.node_id != node_id}
+        self._left: FrozenSet[str] = frozenset()  # members that were removed
         self._leadership: Optional[Leadership] = None
         self._status = self._current_status()
         self._state_changed = threading.Condition()
@@ -286,6 +287,7 @@ class ElectionThread:
     def _run(self) -> None:
         failure: Optional[BaseException] = None
         try:
+            self._adopt(self._status.membership, self._status.membership)
             self._carry_out(self._election.start(self._clock()))
             while self._election.role is not Role.STOPPED:
                 self._turn()
@@ -357,7 +359,7 @@ class ElectionThread:
             self._log_change(before, after)
             self._status = after
         if after.membership is not before.membership:
-            self._adopt(after.membership)
+            self._adopt(before.membership, after.membership)
         for event in ready.events:
             self._announce(event)
         lease = after.lease_expires_at
@@ -429,13 +431,16 @@ class ElectionThread:
         if former is not None and former is not node:
             self._close_aside(former)
 
-    def _adopt(self, membership: Membership) -> None:
-        """Make handles for members that have none, and close those of nodes that have left."""
-        for info in membership.nodes:
+    def _adopt(self, before: Membership, after: Membership) -> None:
+        """Make handles for members that have none, and close those of members that have left."""
+        for info in after.nodes:
             if info.node_id not in self._nodes and info.node_id != self.node_id:
                 self._make_handle(info)
-        for node_id in set(self._nodes) - membership.ids - self._election.departing:
-            self._close_aside(self._nodes.pop(node_id))
+        self._left = (self._left | before.ids) - after.ids
+        for node_id in self._left - self._election.departing:
+            node = self._nodes.pop(node_id, None)
+            if node is not None:
+                self._close_handle(node)
 
     def _make_handle(self, info: NodeInfo) -> Optional[Node]:
         if self._node_factory is None:
