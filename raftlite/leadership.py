@@ -131,13 +131,16 @@ class Callbacks:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout: Optional[float]) -> bool:
-        """Let what is due finish. False if it has not after `timeout` seconds; True at once from a callback."""
+    def finish(self) -> None:
+        """Nothing more will be due: the thread ends after what is."""
         self._queue.put(None)
-        if threading.current_thread() is not self._thread and self._thread.ident is not None:
-            self._thread.join(timeout)
-            return not self._thread.is_alive()
-        return True
+
+    def join(self, timeout: Optional[float]) -> bool:
+        """Wait for the thread to end. False if it has not after `timeout` seconds; True at once from a callback."""
+        if threading.current_thread() is self._thread:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _submit(self, callback: Callback, *args: Any) -> None:
         self._queue.put(lambda: self._call(callback, *args))
@@ -148,7 +151,7 @@ class Callbacks:
     def _call(self, callback: Callback, *args: Any, on_error: Optional[Callable[[], None]] = None) -> None:
         try:
             callback(*args)
-        except Exception:  # whatever the program raises must not end the thread that its other callbacks need
+        except BaseException:  # whatever the program raises, sys.exit() too: its other callbacks need this thread
             logger.exception("%s: %r failed", self._thread.name, callback)
             if on_error is not None:
                 on_error()
