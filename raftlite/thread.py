@@ -437,10 +437,12 @@ class ElectionThread:
             if info.node_id not in self._nodes and info.node_id != self.node_id:
                 self._make_handle(info)
         self._left = (self._left | before.ids) - after.ids
-        for node_id in self._left - self._election.departing:
+        learnt_it = self._left - self._election.departing
+        self._left -= learnt_it
+        for node_id in learnt_it:
             node = self._nodes.pop(node_id, None)
             if node is not None:
-                self._close_handle(node)
+                self._close_aside(node)
 
     def _make_handle(self, info: NodeInfo) -> Optional[Node]:
         if self._node_factory is None:
