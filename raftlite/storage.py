@@ -6,7 +6,9 @@ import contextlib
 import glob
 import json
 import os
+import secrets
 import sqlite3
+import weakref
 import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -15,9 +17,11 @@ from typing import Any, Iterator, Optional, Tuple, Union
 from raftlite.codec import membership_from_plain, membership_to_plain
 from raftlite.election import Saved
 from raftlite.errors import MalformedMessage, StorageError
+from raftlite.membership import check_node_id
 
 APPLICATION_ID = 0x72616674  # "raft": tells our files from other SQLite databases
 FORMAT_VERSION = 1
+SMALLEST_FILE = 512  # bytes: SQLite takes what is shorter than a page for a new database
 
 
 class Storage(ABC):
@@ -66,10 +70,12 @@ class SQLiteStorage(Storage):
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
         self.path = Path(path).absolute()
         self._broken: Optional[str] = None
+        self._database: Optional[sqlite3.Connection] = None
+        _open_storages.add(self)
         with self._translated("cannot open"):
             if not os.path.lexists(self.path):
                 _create(self.path)
-            self._database: Optional[sqlite3.Connection] = _open(self.path)
+            self._database = _open(self.path)
         try:
             self._saved = self._read()
             _remove_drafts(self.path)
@@ -107,12 +113,6 @@ class SQLiteStorage(Storage):
     def _read(self) -> Saved:
         assert self._database is not None
         with self._translated("cannot read"):
-            application_id = self._database.execute("PRAGMA application_id").fetchone()[0]
-            version = self._database.execute("PRAGMA user_version").fetchone()[0]
-            if application_id != APPLICATION_ID:
-                raise StorageError(f"{self.path} is a database of another program")
-            if version != FORMAT_VERSION:
-                raise StorageError(f"{self.path} has format {version}, but this raftlite reads format {FORMAT_VERSION}")
             damage = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
             if damage != "ok":
                 raise StorageError(f"{self.path} is damaged: {damage}")
@@ -125,7 +125,7 @@ class SQLiteStorage(Storage):
     def _translated(self, what: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # the latter where an error's own text is damaged
             self._broken = str(error)
             if "locked" in str(error):
                 raise StorageError(f"{what} {self.path}: another process or member has it open") from error
@@ -139,9 +139,9 @@ class SQLiteStorage(Storage):
 def _create(path: Path) -> None:
     """Make a complete file under another name, then give it its own: an empty file can only be a damaged one."""
     log = Path(f"{path}-wal")
-    if log.exists():
+    if log.exists() and not path.exists():  # in this order, because another process may be creating both
         raise StorageError(f"{path} is missing, but its log {log.name} is there: it was deleted or half copied")
-    draft = Path(f"{path}.{os.getpid()}.new")
+    draft = Path(f"{path}.{secrets.token_hex(4)}.new")
     try:
         database = sqlite3.connect(draft, isolation_level=None)
         try:
@@ -154,9 +154,11 @@ def _create(path: Path) -> None:
             _write(database, Saved())
         finally:
             database.close()
-        with contextlib.suppress(FileExistsError):  # another process was faster; its lock will decide
-            os.link(draft, path)
+        os.link(draft, path)
         _sync_directory(path.parent)
+    except (sqlite3.Error, OSError):
+        if not path.exists():  # else another process was faster, and has removed the draft: its lock will decide
+            raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             draft.unlink()
@@ -170,19 +172,29 @@ def _remove_drafts(path: Path) -> None:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    if path.stat().st_size == 0:
-        raise StorageError(f"{path} is damaged: it is empty")
+    size = path.stat().st_size
+    if size < SMALLEST_FILE:
+        raise StorageError(f"{path} is damaged: it is {'too short' if size else 'empty'}")
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
     try:
         database.execute("PRAGMA locking_mode=EXCLUSIVE")
         database.execute("BEGIN EXCLUSIVE")  # takes the lock, which this mode then keeps
         database.execute("COMMIT")
+        _check_origin(path, database)  # before anything is changed in it
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _check_origin(path: Path, database: sqlite3.Connection) -> None:
+    if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise StorageError(f"{path} is a database of another program")
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    if version != FORMAT_VERSION:
+        raise StorageError(f"{path} has format {version}, but this raftlite reads format {FORMAT_VERSION}")
 
 
 def _write(database: sqlite3.Connection, saved: Saved) -> None:
@@ -202,9 +214,17 @@ def _from_row(path: Path, row: Tuple[Any, Any]) -> Saved:
     try:
         plain = json.loads(content)
         membership = None if plain["membership"] is None else membership_from_plain(plain["membership"])
-        return Saved(plain["current_term"], plain["voted_for"], membership)
+        return _checked(Saved(plain["current_term"], plain["voted_for"], membership))
     except (ValueError, KeyError, TypeError, MalformedMessage) as error:
         raise StorageError(f"{path} is damaged: {error}") from None
+
+
+def _checked(saved: Saved) -> Saved:
+    if type(saved.current_term) is not int or saved.current_term < 0:
+        raise ValueError(f"the term is {saved.current_term!r}")
+    if saved.voted_for is not None:
+        check_node_id(saved.voted_for)
+    return saved
 
 
 def _sync_directory(directory: Path) -> None:
@@ -214,3 +234,20 @@ def _sync_directory(directory: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+_open_storages: weakref.WeakSet[SQLiteStorage] = weakref.WeakSet()
+
+
+def _load_ctypes_before_fork() -> None:
+    if _open_storages:
+        import ctypes  # noqa: F401  # a child must not wait for a thread that imported it and is not there any more
+
+
+def _abandon_copies_after_fork() -> None:
+    for storage in list(_open_storages):
+        storage.abandon_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_load_ctypes_before_fork, after_in_child=_abandon_copies_after_fork)
