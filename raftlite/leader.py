@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Dict, List, Optional, Set, Tuple
 
 from raftlite.changes import Change
-from raftlite.membership import Membership, MembershipVersion
+from raftlite.membership import Membership
 from raftlite.messages import ChangeResponse, HeartbeatResponse
 from raftlite.timing import Timing
 
@@ -30,8 +30,9 @@ class LeaderState:
         self._node_id = node_id
         self._sent_at: Dict[int, float] = {}  # round -> when it was sent
         self._promised_until: Dict[str, float] = {}  # member -> the end of its latest promise
-        self._installed: Dict[str, MembershipVersion] = {}  # member -> the version it last answered with
-        self.adopt(membership)
+        self._installed = {node_id: membership.position}  # member -> the version it last answered with
+        self._inherited: Optional[float] = None  # the lease that the voters before the last change have promised
+        self.membership = membership
 
     @property
     def leads_until(self) -> float:
@@ -41,7 +42,11 @@ class LeaderState:
         return self.lease_expires_at
 
     def adopt(self, membership: Membership) -> None:
-        """Count with the voters of `membership` from now on."""
+        """Count with the voters of `membership` from now on.
+
+        The lease of the voters before stays good: each of their quorums meets each quorum of the new ones.
+        """
+        self._inherited = self._promised_by_quorum()
         self.membership = membership
         self._installed[self._node_id] = membership.position
         self._update_lease()
@@ -71,9 +76,13 @@ class LeaderState:
 
     def _update_lease(self) -> None:
         """The lease holds while a quorum of the voters keeps its promise."""
+        promised, inherited = self._promised_by_quorum(), self._inherited
+        self.lease_expires_at = promised if inherited is None else max(inherited, promised or inherited)
+
+    def _promised_by_quorum(self) -> Optional[float]:
         quorum = self.membership.quorum
         promises = sorted(until for member, until in self._promised_until.items() if member in self.membership.voters)
-        self.lease_expires_at = promises[-quorum] if len(promises) >= quorum else None
+        return promises[-quorum] if len(promises) >= quorum else None
 
     def holds_lease(self, now: float) -> bool:
         """Whether no other member can win an election at `now`."""

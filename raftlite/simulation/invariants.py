@@ -6,7 +6,7 @@ the paper (Figure 3, sections 5.1 and 5.2), the thesis (3.10, 6.4, 9.6) and the 
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, Optional, Set, Tuple
+from typing import Any, Dict, FrozenSet, Set, Tuple
 
 from raftlite.election import Election, Ready, Role, Saved
 from raftlite.membership import Membership, MembershipVersion, NodeInfo
@@ -38,12 +38,10 @@ class Invariants:
         self.saved: Dict[str, Saved] = {}  # member -> what is on its disk
         self.nodes_of: Dict[MembershipVersion, Tuple[NodeInfo, ...]] = {}
         self.committed: Dict[MembershipVersion, int] = {}  # membership committed -> in which term
-        self.newest_committed: MembershipVersion = (0, 0)
         self.lease_of: Dict[str, Tuple[float, int]] = {}  # member -> real end of its lease, its term
         self.promise_of: Dict[str, Tuple[float, str, int]] = {}  # voter -> real end, to whom, in which term
+        self.holders: Dict[MembershipVersion, Set[str]] = {}  # membership -> members that have answered with it
         self.last_token = 0
-        self.grants = 0
-        self._known: Dict[str, Tuple[int, Optional[str], MembershipVersion, Role]] = {}
 
     # --- Called by the simulation -----------------------------------------------------------------
 
@@ -65,6 +63,8 @@ class Invariants:
         if ready.saved is not None:
             self._check_save(election.node_id, ready.saved)
         term, _, role, leader_id, _, membership = before
+        if message is not None:
+            self._check_stranger(election, message, before)
         changed = ready.saved is not None or election.role is not role or election.leader_id != leader_id
         if changed or election.current_term != term or election.membership is not membership:
             self._check_state(election, before)
@@ -76,6 +76,8 @@ class Invariants:
             self._check_event(election, event, real, rate)
         if election.role is Role.LEADER:
             self._check_lease(election, real, rate)
+            if real * rate > election.deadline and message is not None:
+                self._check_stepped_down(election, real * rate)
         elif election.node_id in self.lease_of:
             del self.lease_of[election.node_id]
         if type(message) not in (RequestVote, Heartbeat):
@@ -86,7 +88,6 @@ class Invariants:
         self.lease_of.pop(node_id, None)
         if lost_disk:
             self.saved.pop(node_id, None)
-            self.promise_of.pop(node_id, None)
 
     def peer_proved_dead(self, voter: str, leader_id: str) -> None:
         """A promise to a leader whose process is gone binds nobody."""
@@ -117,16 +118,49 @@ class Invariants:
             raise Violation("saved before use", f"{node_id} acts on {membership}, but saved {saved.membership}")
         if term < membership.term:
             raise Violation("a term is as new as its membership", f"{node_id} holds {membership} in term {term}")
-        if membership.term and self.nodes_of.setdefault(membership.position, membership.nodes) != membership.nodes:
-            raise Violation("a membership version means one set of nodes", f"{node_id} holds another {membership}")
+        if membership.term:
+            self._check_nodes(membership)
+        if election.role in (Role.PRE_CANDIDATE, Role.CANDIDATE) and node_id not in membership.voters:
+            raise Violation("only voters campaign", f"{node_id} campaigns in {membership}")
         if election.role is Role.LEADER:
             self._check_leader(election)
             if before[2] is not Role.LEADER:
                 self._check_victory(election, before[5])
+            elif membership is not before[5]:
+                self._check_committed(node_id, before[5])
         if election.leader_id is not None and self.leader_of.get(term) != election.leader_id:
             raise Violation(
                 "the followed leader won its term", f"{node_id} follows {election.leader_id} in term {term}"
             )
+
+    def _check_nodes(self, membership: Membership) -> None:
+        if self.nodes_of.setdefault(membership.position, membership.nodes) != membership.nodes:
+            raise Violation("a membership version means one set of nodes", f"there are two of {membership}")
+        before = self.nodes_of.get((membership.term, membership.version - 1))
+        if before is not None:
+            voters = {node.node_id for node in before if node.voter}
+            if len(voters ^ membership.voters) > 1:
+                raise Violation("one voter changes at a time", f"{sorted(voters)} became {membership}")
+
+    def _check_stranger(self, election: Election, message: Any, before: Tuple[Any, ...]) -> None:
+        """Who is no member, and brings nothing newer, changes nothing."""
+        sender, held = getattr(message, "sender_id", None), before[5]
+        if sender is None or sender in held.ids:
+            return
+        position = getattr(message, "membership_version", None)
+        brought = getattr(message, "membership", None)
+        if type(message) is RequestVote and position > held.position:
+            return
+        if brought is not None and brought.position > held.position:
+            return
+        lease_ran_out = before[2] is Role.LEADER and election.role is Role.FOLLOWER
+        if self.before_step(election) != before and not lease_ran_out:
+            raise Violation("strangers change nothing", f"{election.node_id} changed when {sender} sent {message}")
+
+    def _check_stepped_down(self, election: Election, now: float) -> None:
+        lease = election.lease_expires_at
+        if lease is not None and now > lease:
+            raise Violation("a leader without a lease steps down", f"{election.node_id} leads on at {now:.6f}")
 
     def _check_leader(self, election: Election) -> None:
         node_id, term, membership = election.node_id, election.current_term, election.membership
@@ -151,6 +185,12 @@ class Invariants:
             what = f"{node_id} was elected with {held}, but {newer} had been committed"
             raise Violation("a committed membership is known to later leaders", what)
 
+    def _check_committed(self, leader_id: str, membership: Membership) -> None:
+        holders = self.holders.get(membership.position, set()) | {leader_id}
+        if len(holders & membership.voters) < membership.quorum:
+            what = f"{leader_id} changed {membership}, which only {sorted(holders)} hold"
+            raise Violation("a change waits for the one before", what)
+
     def _check_request(
         self, election: Election, request: RequestVote, before: Tuple[Any, ...], ready: Ready, real: float
     ) -> None:
@@ -172,6 +212,7 @@ class Invariants:
         node_id = election.node_id
         saved = self.saved.get(node_id, Saved())
         if type(sent) is HeartbeatResponse:
+            self.holders.setdefault(sent.membership_version, set()).add(node_id)
             if sent.promise:
                 end = real + sent.promise / rate
                 self.promise_of[node_id] = (end, to, sent.term)
@@ -183,6 +224,8 @@ class Invariants:
             if (saved.current_term, saved.voted_for) != (sent.term, node_id):
                 raise Violation("saved before sent", f"{node_id} asks for votes in {sent.term}, but saved {saved}")
             self._note_vote(node_id, sent.term, node_id)
+        elif type(sent) is TimeoutNow and election.role is Role.LEADER:
+            raise Violation("leadership is given up before it is handed over", f"{node_id} leads on after {sent}")
         elif type(sent) in (Heartbeat, TimeoutNow) and self.leader_of.get(sent.term) != node_id:
             raise Violation("only leaders send heartbeats", f"{node_id} sent {sent}")
         elif type(sent) is RequestVoteResponse and sent.vote_granted:
@@ -202,7 +245,6 @@ class Invariants:
             if event.term <= self.last_token:
                 raise Violation("tokens only grow", f"{event.term} was granted after {self.last_token}")
             self.last_token = event.term
-            self.grants += 1
         elif type(event) is MembershipChanged and event.control_message is not None and event.membership.term:
             self.committed.setdefault(event.membership.position, event.membership.term)
 
@@ -223,18 +265,15 @@ class Invariants:
         self._check_backing(election, end)
 
     def _check_backing(self, election: Election, end: float) -> None:
-        """A quorum is bound by its promise for as long as the lease claims."""
-        voters = election.membership.voters - {election.node_id}
-        bound = 1 + sum(
-            1
-            for voter in voters
-            if voter in self.promise_of
-            and self.promise_of[voter][0] >= end - 1e-9
-            and self.promise_of[voter][1:] == (election.node_id, election.current_term)
-        )
-        if bound < election.membership.quorum and len(election.membership.voters) > 1:
-            what = f"{election.node_id} claims a lease until {end:.6f}, but only {bound} are bound so long"
-            raise Violation("a lease rests on promises", what)
+        """A quorum, of the voters now or before the last change, is bound for as long as the lease claims."""
+        membership, reign = election.membership, (election.node_id, election.current_term)
+        bound = {voter for voter, (until, *to) in self.promise_of.items() if until >= end - 1e-9 and (*to,) == reign}
+        before = self.nodes_of.get((membership.term, membership.version - 1), membership.nodes)
+        for voters in (membership.voters, {node.node_id for node in before if node.voter}):
+            if len(voters & (bound | {election.node_id})) > len(voters) // 2:
+                return
+        what = f"{election.node_id} claims a lease until {end:.6f}, but only {sorted(bound)} are bound so long"
+        raise Violation("a lease rests on promises", what)
 
     def _check_timer(self, election: Election, message: Any, before: Tuple[Any, ...]) -> None:
         """The timer is reset by a heartbeat, by granting a vote and by an own candidacy, by nothing else."""
