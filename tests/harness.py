@@ -204,7 +204,7 @@ class Cluster:
 
     def settle(self) -> None:
         """Deliver every message and let every timeout pass that is due, until all is quiet."""
-        for _ in range(10_000):
+        for _ in range(2_000):
             due = [node_id for node_id, election in self.elections.items() if election.deadline <= self.now]
             if self.mail:
                 self.deliver(*self.mail.pop(0))
