@@ -75,9 +75,8 @@ class Invariants:
         for event in ready.events:
             self._check_event(election, event, real, rate)
         if election.role is Role.LEADER:
+            self._check_stepped_down(election, real)
             self._check_lease(election, real, rate)
-            if real * rate > election.deadline and message is not None:
-                self._check_stepped_down(election, real * rate)
         elif election.node_id in self.lease_of:
             del self.lease_of[election.node_id]
         if type(message) not in (RequestVote, Heartbeat):
@@ -157,10 +156,10 @@ class Invariants:
         if self.before_step(election) != before and not lease_ran_out:
             raise Violation("strangers change nothing", f"{election.node_id} changed when {sender} sent {message}")
 
-    def _check_stepped_down(self, election: Election, now: float) -> None:
-        lease = election.lease_expires_at
-        if lease is not None and now > lease:
-            raise Violation("a leader without a lease steps down", f"{election.node_id} leads on at {now:.6f}")
+    def _check_stepped_down(self, election: Election, real: float) -> None:
+        end, term = self.lease_of.get(election.node_id, (real, 0))
+        if end < real - 1e-6 and term == election.current_term:
+            raise Violation("a leader without a lease steps down", f"{election.node_id} leads on at {real:.6f}")
 
     def _check_leader(self, election: Election) -> None:
         node_id, term, membership = election.node_id, election.current_term, election.membership
