@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import tempfile
 import zlib
@@ -453,6 +454,30 @@ def test_a_member_that_forks_keeps_its_later_votes(tmp_path, start_child, kind, 
 
 
 @needs_fork
+def test_a_forked_child_need_not_import_anything(path, start_child):
+    """A thread that is not there any more may have been importing the same module, and never finish."""
+    source = """
+        import os, sys
+        from raftlite import SQLiteStorage
+
+        class Watch:
+            def find_spec(self, name, path=None, target=None):
+                if os.getpid() != parent:
+                    print("imports", name)
+
+        parent = os.getpid()
+        sys.meta_path.insert(0, Watch())
+        storage = SQLiteStorage(sys.argv[1])
+        if os.fork() == 0:
+            print("forked")
+            os._exit(0)
+        assert os.wait()[1] == 0
+        storage.close()
+    """
+    assert start_child(source, path).read_all() == ["forked"]
+
+
+@needs_fork
 def test_a_storage_of_the_programs_own_hears_of_a_fork(start_child):
     """It may have to close, or leave alone, what the child has got a copy of."""
     source = """
@@ -742,6 +767,13 @@ def test_a_file_cut_to_any_length_is_refused(used):
         assert refusal(used)
     used.write_bytes(whole)
     assert load(used) == VOTE
+
+
+def test_a_file_that_is_damaged_beside_the_vote_is_refused(used):
+    """The next save could make it worse. Here the list of free pages points beyond the end of the file."""
+    whole = used.read_bytes()
+    used.write_bytes(whole[:32] + struct.pack(">II", 9, 1) + whole[40:])
+    assert "is damaged: " in refusal(used)
 
 
 def test_a_byte_flipped_anywhere_is_refused_or_changes_nothing(used):
