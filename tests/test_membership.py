@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 from harness import (
+    LEASE,
     Cluster,
     answer,
     beat,
@@ -752,6 +753,62 @@ def test_a_follower_changes_nothing_itself():
     for change in (AddNode("d"), RemoveNode("b")):
         assert election.receive(change, 2.0).saved is None
     assert election.membership == members(3, 1, "abc")
+
+
+def alone(now=2.0):
+    """A leader that has been the only voter until `now`."""
+    election = new_member("a", "a", min_nodes=1)
+    while election.deadline <= now:
+        election.timeout(election.deadline)
+    return election
+
+
+def test_a_leader_that_adds_a_voter_keeps_its_lease():
+    """The quorum grows with the change, and the new voter has promised nothing yet; but any quorum of the new voters
+    meets any quorum of the old ones, who keep their promise.
+    """
+    election = alone()
+    before = election.lease_expires_at
+    heartbeats = sent(election.receive(AddNode("b"), 2.0), Heartbeat)
+    assert election.lease_expires_at == before
+    ready = election.receive(answer(heartbeats["b"], "b"), 2.0625)
+    assert ready.events == (MembershipChanged(members(1, 2, "ab")),)
+
+
+def test_the_lease_of_the_old_voters_is_not_prolonged():
+    """If the new one never answers, it runs out when their promise does."""
+    election = alone()
+    before = election.lease_expires_at
+    election.receive(AddNode("b"), 2.0)
+    while election.role is Role.LEADER:
+        now = election.deadline
+        election.timeout(now)
+    assert now == before
+
+
+def test_the_lease_of_the_voters_before_the_old_ones_is_not_kept():
+    """Their quorums need not meet those of the newest: here b and c are one, once b's short promise is over."""
+    election = alone()
+    heartbeats = sent(election.receive(AddNode("b"), 2.0), Heartbeat)
+    election.receive(answer(heartbeats["b"], "b", promise=0.25), 2.0)
+    election.receive(AddNode("c"), 2.0)
+    assert election.membership.voters == {"a", "b", "c"}
+    assert election.lease_expires_at == 2.0 + 0.25 * LEASE
+
+
+def test_a_dead_member_can_be_replaced():
+    """Three of four are needed while the new one is added: the leader leads on until it has answered."""
+    cluster = Cluster("abc")
+    cluster.run_until(5.0)
+    del cluster.elections["c"]
+    cluster.run_until(10.0)
+    cluster.start("d")
+    cluster.tell("a", AddNode("d"))
+    cluster.tell("a", RemoveNode("c"))
+    cluster.run_until(12.0)
+    assert cluster.elections["a"].membership.ids == {"a", "b", "d"}
+    assert cluster.winners == {1: {"a"}}
+    assert [event for event in cluster.events["a"] if isinstance(event, LeaderChanged)] == [LeaderChanged("a", 1)]
 
 
 def test_a_removed_member_gets_heartbeats_until_it_has_answered():
