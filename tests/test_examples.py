@@ -1,0 +1,146 @@
+"""What people copy first: the programs of the README and every file in examples/ run and do what they say."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+from children import environment
+
+TOP = Path(__file__).resolve().parent.parent
+README = (TOP / "README.md").read_text(encoding="utf-8")
+PATIENCE = 60
+
+
+def run(*command: Any, cwd: Path) -> List[str]:
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout.splitlines()
+
+
+def blocks(language: str) -> List[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def same_shape(lines: List[str]) -> List[str]:
+    """Lines without what changes from run to run: who was elected, and numbers."""
+    return [re.sub(r"\d+(\.\d+)?", "0", re.sub(r"\b(n\d|[abc])\b", "x", line)).split() for line in lines]
+
+
+def test_every_example_has_a_test() -> None:
+    assert {path.name for path in (TOP / "examples").glob("*.py")} == {
+        "one_process.py",
+        "own_node.py",
+        "three_terminals.py",
+    }
+
+
+# --- The README --------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_opens_with_a_program_of_fewer_than_twenty_lines() -> None:
+    assert len(blocks("python")[0].splitlines()) <= 20
+
+
+def test_the_first_program_of_the_readme_prints_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(blocks("python")[0], encoding="utf-8")
+    printed = run("program.py", cwd=tmp_path)
+    promised = blocks("console")[0].splitlines()[1:]
+    assert same_shape(printed) == same_shape(promised)
+    (leader,) = {line.split()[-1] for line in printed if "follows" in line}
+    assert printed[-1] == f"{leader} does what only one may do"
+
+
+def test_the_demonstration_of_the_readme_prints_what_it_says() -> None:
+    printed = run("-m", "raftlite", "demo", cwd=TOP)
+    promised = blocks("console")[2].splitlines()[1:]
+    assert same_shape(printed) == same_shape(promised)
+
+
+@pytest.mark.parametrize("program", blocks("python"), ids=lambda program: program.split("\n")[0])
+def test_the_programs_of_the_readme_compile(program: str) -> None:
+    compile(program, "README.md", "exec")
+
+
+def test_the_readme_names_both_commands() -> None:
+    assert "$ make demo" in README and "$ make test" in README
+
+
+# --- examples/ ---------------------------------------------------------------------------------------------------
+
+
+def test_one_process_hands_leadership_on(tmp_path: Path) -> None:
+    first, over, second = run(TOP / "examples" / "one_process.py", cwd=tmp_path)
+    leader = first.split()[0]
+    assert first == f"{leader} leads with token 1"
+    assert over == f"{leader} has stopped; its grant is over"
+    assert second.split()[0] in {"a", "b", "c"} - {leader}
+
+
+def test_an_own_node_carries_an_election(tmp_path: Path) -> None:
+    lines = run(TOP / "examples" / "own_node.py", cwd=tmp_path)
+    assert [line.split()[0] for line in lines] == ["a", "b", "c"]
+    assert len({line.split()[-1] for line in lines}) == 1
+
+
+def test_own_node_is_about_fifteen_lines() -> None:
+    source = (TOP / "examples" / "own_node.py").read_text(encoding="utf-8")
+    transport = source[source.index("class UDPNode") : source.index("def main")]
+    assert len([line for line in transport.splitlines() if line.strip()]) <= 18
+
+
+def test_three_terminals_work_one_at_a_time(tmp_path: Path) -> None:
+    """The one that works is killed, and another goes on; Ctrl-C ends the others."""
+    terminals = {name: start_terminal(name, tmp_path) for name in ("a", "b", "c")}
+    try:
+        first = working_among(terminals)
+        killed, _ = terminals.pop(first)
+        killed.kill()
+        killed.wait()
+        second = working_among(terminals)
+        assert second != first
+    finally:
+        for process, _ in terminals.values():
+            process.send_signal(signal.SIGINT)
+        codes = {name: process.wait(PATIENCE) for name, (process, _) in terminals.items()}
+    assert set(codes.values()) == {0}
+    assert all("Traceback" not in log.read_text(encoding="utf-8") for _, log in terminals.values())
+
+
+Terminal = Tuple["subprocess.Popen[str]", Path]
+
+
+def start_terminal(name: str, folder: Path) -> Terminal:
+    log = folder / f"{name}.log"
+    command = [sys.executable, str(TOP / "examples" / "three_terminals.py"), name, str(folder)]
+    with log.open("w") as out:
+        return subprocess.Popen(command, env=environment(), stdout=out, stderr=subprocess.STDOUT, text=True), log
+
+
+def working_among(terminals: Dict[str, Terminal]) -> str:
+    """Wait until one of `terminals` says that it works, and return its name."""
+    seen = {name: log.read_text(encoding="utf-8").count("working") for name, (_, log) in terminals.items()}
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for name, (process, log) in terminals.items():
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            if log.read_text(encoding="utf-8").count("working") > seen[name]:
+                return name
+        threading.Event().wait(0.02)
+    raise AssertionError("nobody works")
