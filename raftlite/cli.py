@@ -1,4 +1,4 @@
-"""The raftlite command: `node`, `status`, `demo`.
+"""The raftlite command: run a member, ask and change a cluster, see it at work, check its rules.
 
 Exit codes: 0 done, 64 wrong arguments, 69 no answer, 70 a member failed, 73 cannot listen, 74 votes cannot be saved,
 75 no leader, 78 unsafe settings, 130 ended by Ctrl-C.
@@ -15,8 +15,9 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NoReturn, Optional, TextIO
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, TextIO, Tuple
 
 import raftlite
 from raftlite.clock import boot_clock
@@ -24,7 +25,7 @@ from raftlite.demo import run_demo
 from raftlite.errors import ConfigError, StorageError
 from raftlite.leadership import Leadership
 from raftlite.member import Member
-from raftlite.nodes.request import request_status
+from raftlite.nodes.request import ask_member
 from raftlite.timing import Timing
 
 EX_OK, EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_CANTCREAT, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = (
@@ -73,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_node(commands)
     _add_status(commands)
+    _add_changes(commands)
     _add_demo(commands)
+    _add_simulate(commands)
     return parser
 
 
@@ -121,17 +124,34 @@ def _add_authkey(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_status(commands: Any) -> None:
-    status = commands.add_parser(
-        "status",
-        help="ask one member who leads, and if nobody does, why",
-        description="Ask the member at ADDRESS for its view. Exits with 75 while it knows of no leader.",
+    status = _add_request(commands, "status", "ask one member who leads, and if nobody does, why")
+    status.description = "Ask the member at ADDRESS for its view. Exits with 75 while it knows of no leader."
+    status.set_defaults(run=_ask, timeout=2.0)
+
+
+def _add_changes(commands: Any) -> None:
+    add = _add_request(commands, "add", "let another member into the cluster")
+    add.add_argument("member", metavar="ID=ADDRESS", help="the new member and where it listens")
+    add.add_argument("--observer", action="store_true", help="it follows the leader, but never votes")
+    add.set_defaults(run=_run_add)
+    remove = _add_request(commands, "remove", "remove a member from the cluster")
+    remove.add_argument("id", metavar="ID", help="the member, which learns it and stops")
+    remove.set_defaults(run=lambda options: _ask(options, id=options.id))
+    transfer = _add_request(commands, "transfer", "hand leadership to another member")
+    transfer.add_argument("--to", metavar="ID", help="to this voter; otherwise to the one heard from last")
+    transfer.set_defaults(run=lambda options: _ask(options, to=options.to))
+
+
+def _add_request(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=what, description=f"Any member may be asked to {what}."
     )
-    status.add_argument("address", metavar="ADDRESS", help="host:port, [ipv6]:port or a socket's path")
-    status.add_argument("--cluster", default="raftlite", help="the name of the cluster")
-    status.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="wait so long for the answer")
-    _add_authkey(status)
-    status.add_argument("--json", action="store_true", help="print one JSON object")
-    status.set_defaults(run=_run_status)
+    parser.add_argument("address", metavar="ADDRESS", help="any member's host:port, [ipv6]:port or socket's path")
+    parser.add_argument("--cluster", default="raftlite", help="the name of the cluster")
+    parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="wait so long for the answer")
+    _add_authkey(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
 
 
 def _add_demo(commands: Any) -> None:
@@ -143,6 +163,37 @@ def _add_demo(commands: Any) -> None:
     demo.add_argument("--nodes", type=int, default=3, metavar="N", help="how many members, 3 to 9 (default 3)")
     demo.add_argument("--json", action="store_true", help="print one JSON object per line")
     demo.set_defaults(run=lambda options: run_demo(options.nodes, options.json))
+
+
+def _add_simulate(commands: Any) -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="check the rules: whole clusters on a virtual clock, with faults",
+        description="Run many simulated clusters, every step checked; or one seed with its trace; or, with "
+        "--exhaustive, every interleaving of a small cluster. Exits with 1 where an invariant does not hold.",
+    )
+    simulate.add_argument("--seeds", type=int, default=1000, metavar="N", help="run the seeds 0 to N-1 (default 1000)")
+    simulate.add_argument("--seed", type=int, metavar="N", help="run this seed alone and show its trace if it fails")
+    simulate.add_argument("--trace", action="store_true", help="with --seed: show the whole trace")
+    simulate.add_argument("--nodes", type=int, default=5, metavar="N", help="members at the start (default 5)")
+    simulate.add_argument("--seconds", type=float, default=60.0, metavar="S", help="virtual seconds (default 60)")
+    simulate.add_argument("--jobs", type=int, metavar="N", help="processes (default: one per core)")
+    simulate.add_argument("--exhaustive", action="store_true", help="explore instead of drawing by chance")
+    for bound, (default, what) in _BOUNDS.items():
+        flag = "--" + bound.replace("_", "-")
+        simulate.add_argument(flag, type=int, default=default, metavar="N", help=f"explore: {what} (default {default})")
+    simulate.add_argument("--json", action="store_true", help="print one JSON object")
+    simulate.set_defaults(run=_run_simulate)
+
+
+_BOUNDS = {
+    "members": (3, "members at the start"),
+    "terms": (2, "terms"),
+    "in_flight": (3, "messages on their way"),
+    "crashes": (0, "crashes"),
+    "changes": (1, "changes of the membership"),
+    "transfers": (0, "transfers"),
+}
 
 
 # --- raftlite node --------------------------------------------------------------------------------
@@ -285,12 +336,18 @@ def _authkey(options: argparse.Namespace) -> bytes:
     return key
 
 
-# --- raftlite status ------------------------------------------------------------------------------
+# --- raftlite status, add, remove, transfer ----------------------------------------------------------
 
 
-def _run_status(options: argparse.Namespace) -> int:
+def _run_add(options: argparse.Namespace) -> int:
+    ((node_id, address),) = _peers([options.member]).items()
+    return _ask(options, id=node_id, at=address, voter=not options.observer)
+
+
+def _ask(options: argparse.Namespace, **details: Any) -> int:
+    key = _authkey(options)
     try:
-        status = request_status(options.address, _authkey(options), options.cluster, options.timeout)
+        status = ask_member(options.address, key, options.cluster, options.timeout, options.command, **details)
     except OSError as error:
         return _fail(options, error.strerror or str(error), EX_UNAVAILABLE)
     print(json.dumps(status) if options.json else _describe(status))
@@ -306,3 +363,40 @@ def _describe(status: Dict[str, Any]) -> str:
         f"members  {', '.join(nodes)}",
     ]
     return "\n".join(lines)
+
+
+# --- raftlite simulate: imported when it is asked for, because no member needs it in its memory -------
+
+
+def _run_simulate(options: argparse.Namespace) -> int:
+    from raftlite.simulation import runs
+
+    for name in ("seeds", "nodes", "seconds", "members", "terms", "in_flight"):
+        if getattr(options, name) <= 0:
+            raise ConfigError(f"--{name.replace('_', '-')} is {getattr(options, name)}, but must be above 0")
+    if options.seed is not None:
+        return runs.replay(options.seed, options.nodes, options.seconds, print, options.trace)
+    line = runs.ProgressLine()
+    try:
+        if options.exhaustive:
+            result, words = _explore(options, line.show)
+        else:
+            result = runs.simulate(options.seeds, options.nodes, options.seconds, options.jobs, line.show)
+            words = runs.describe(result)
+    finally:
+        line.clear()
+    print(json.dumps(result) if options.json else "\n".join(words))
+    return 1 if result["failures"] else EX_OK
+
+
+def _explore(options: argparse.Namespace, show: Callable[[str], None]) -> Tuple[Dict[str, Any], List[str]]:
+    from raftlite.simulation import Violation
+    from raftlite.simulation.exploration import Bounds, Explorer
+
+    explorer = Explorer(Bounds(**{bound: getattr(options, bound) for bound in _BOUNDS}))
+    failures = []
+    try:
+        explorer.explore(progress=lambda reached: show(f"{reached.states} states, {reached.depth} steps deep"))
+    except Violation as violation:
+        failures.append(str(violation))
+    return {**asdict(explorer.explored), "failures": failures}, [*explorer.explored.describe(), *failures]

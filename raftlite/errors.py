@@ -17,6 +17,10 @@ class LeadershipLost(RaftliteError):
     """`Leadership.check()` found that this grant of leadership is over."""
 
 
+class MembershipError(RaftliteError):
+    """The cluster did not change its membership as it was asked to; the message says why."""
+
+
 class MemberStopped(RaftliteError, RuntimeError):
     """The member is not running; where a failure stopped it, that failure is the `__cause__`."""
 

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 from urllib.parse import quote
 
-from raftlite.errors import ConfigError, MemberStopped
+from raftlite.errors import ConfigError, MemberStopped, RaftliteError
 from raftlite.leadership import Callback, Leadership
 from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, founding_membership
+from raftlite.messages import AddNode, RemoveNode
 from raftlite.nodes.address import Address, is_wildcard, normalize
 from raftlite.nodes.base import Node
 from raftlite.nodes.connection import ConnectionListener
@@ -86,9 +87,11 @@ class Member:
     def start(self) -> Member:
         """Open the votes, listen, connect and take part. Starting again after `stop` is fine.
 
-        Raises `OSError` where the address cannot be used, `StorageError` where the votes cannot be read, and
-        `MemberStopped` if it runs already.
+        Raises `OSError` where the address cannot be used, `StorageError` where the votes cannot be read,
+        `MemberStopped` if it runs already, and `ForkedError` in a child of the process that it ran in.
         """
+        if self._thread is not None:
+            self._thread.check_process()
         with self._lock:
             if self._listener is not None or self._storage is not None:
                 raise MemberStopped(f"{self.node_id} runs already: call stop() first")
@@ -105,6 +108,8 @@ class Member:
         Raises `TimeoutError` if a callback is still busy after `timeout` seconds; all else has ended then.
         """
         thread = self._thread
+        if thread is not None and thread.is_forked_copy:
+            return  # the copies of its sockets and files were closed when the process was forked
         try:
             if thread is not None:
                 thread.stop(timeout)
@@ -176,6 +181,24 @@ class Member:
         """Give leadership up and let the others campaign first. Returns at once."""
         self._running().resign()
 
+    def add_node(
+        self, node_id: str, address: Address, *, voter: bool = True, timeout: Optional[float] = None
+    ) -> Membership:
+        """Let the member `node_id`, which listens at `address`, into the cluster; return the committed membership.
+
+        Start it without peers, before or afterwards; it is waited for. Adding a member again changes its address or its
+        vote. Any member may be asked. Raises `MembershipError` with the reason, `TimeoutError` without an answer.
+        """
+        info = NodeInfo(node_id, voter, normalize(address))
+        return self._running().change_membership(AddNode(info), timeout)
+
+    def remove_node(self, node_id: str, *, timeout: Optional[float] = None) -> Membership:
+        """Remove the member `node_id`, which learns it and stops; return the committed membership.
+
+        Any member may be asked, and any may be removed: a leader hands over first. Raises as `add_node` does.
+        """
+        return self._running().change_membership(RemoveNode(node_id), timeout)
+
     # --- Assembling -------------------------------------------------------------------------------
 
     def _assemble(self) -> None:
@@ -234,16 +257,32 @@ class Member:
         return None if address is None else listener.node(info.node_id, address, voter=info.voter)
 
     def _answer_request(self, request: Dict[str, Any]) -> Dict[str, Any]:
-        if request.get("request") != "status":
-            return {"refused": f"unknown request {str(request.get('request'))[:100]!r}"}
+        """Serve the command line; runs on the connection's own thread."""
+        try:
+            return self._carry_out(request)
+        except (RaftliteError, TimeoutError) as error:
+            return {"refused": str(error)}
+        except (KeyError, TypeError, ValueError):
+            return {"refused": "the request lacks something or has it wrong"}
+
+    def _carry_out(self, request: Dict[str, Any]) -> Dict[str, Any]:
+        what, thread = request["request"], self._running()
+        if what == "add":
+            self.add_node(request["id"], request["at"], voter=bool(request["voter"]), timeout=request["timeout"])
+        elif what == "remove":
+            self.remove_node(request["id"], timeout=request["timeout"])
+        elif what == "transfer":
+            thread.hand_over(request["to"], request["timeout"])
+        elif what != "status":
+            return {"refused": f"unknown request {str(what)[:100]!r}"}
         return self.status().to_plain()
 
     def _register(self, name: str, callback: _F) -> _F:
         if not callable(callback):
             raise ConfigError(f"{name} is {callback!r}, but must be callable")
-        self._callbacks.append((name, callback))
         if self._thread is not None:
             getattr(self._thread, name)(callback)
+        self._callbacks.append((name, callback))
         return callback
 
     def _running(self) -> ElectionThread:

@@ -25,7 +25,7 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Typ
 
 from raftlite.clock import boot_clock
 from raftlite.election import Election, Ready, Role
-from raftlite.errors import ConfigError, ForkedError, MemberStopped
+from raftlite.errors import ConfigError, ForkedError, MembershipError, MemberStopped
 from raftlite.leadership import Callback, Callbacks, Leadership
 from raftlite.membership import Membership, NodeInfo, check_node_id
 from raftlite.messages import (
@@ -34,6 +34,7 @@ from raftlite.messages import (
     ControlMessage,
     Event,
     LeaderChanged,
+    MembershipChanged,
     Message,
     RemoveNode,
     Resign,
@@ -51,6 +52,7 @@ logger = logging.getLogger(__name__)
 EVENTS_KEPT = 1_000  # a program that never reads its events loses the oldest, and nothing else
 _LONGEST_WAIT = threading.TIMEOUT_MAX / 2
 _Result = TypeVar("_Result")
+_Outcome = Union[MembershipChanged, ChangeRefused]
 _F = TypeVar("_F", bound=Callback)
 
 
@@ -101,9 +103,10 @@ class ElectionThread:
         self._status = self._current_status()
         self._state_changed = threading.Condition()
         self._failure: Optional[BaseException] = None
-        self._forked = False
+        self.is_forked_copy = False  # whether this is the dead copy in a child of the process that started it
         self._is_running = False
         self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
+        self._outcomes: Dict[int, Optional[_Outcome]] = {}  # what was asked for, by its id(), and its answer
         self._closers: List[threading.Thread] = []
 
         self._callbacks = Callbacks(f"raftlite-{node_id}-callbacks", self._resign_if_running)
@@ -120,7 +123,7 @@ class ElectionThread:
 
     def start(self) -> ElectionThread:
         """Take part from now on. Raises `MemberStopped` for a thread that was started before."""
-        self._check_process()
+        self.check_process()
         if self._thread.ident is not None:
             raise MemberStopped(f"{self.node_id} was started before; make a new ElectionThread with the same storage")
         self._is_running = True
@@ -134,7 +137,7 @@ class ElectionThread:
         From a callback it returns at once, and the rest ends after the callback. Raises `TimeoutError` if a callback
         or a handle is still busy; the member takes no part any more all the same.
         """
-        if self._forked or self._thread.ident is None:
+        if self.is_forked_copy or self._thread.ident is None:
             return
         self._put(Stop())
         if threading.current_thread() is self._thread:
@@ -157,13 +160,13 @@ class ElectionThread:
     def is_leader(self) -> bool:
         """Whether this member leads at this instant: true only while its lease holds, on at most one member."""
         leadership = self._leadership
-        return leadership is not None and not self._forked and leadership.valid
+        return leadership is not None and not self.is_forked_copy and leadership.valid
 
     @property
     def leader_id(self) -> Optional[str]:
         """Who leads as far as this member knows, or None."""
         leader_id = self._status.leader_id
-        if self._forked or (leader_id == self.node_id and not self.is_leader):
+        if self.is_forked_copy or (leader_id == self.node_id and not self.is_leader):
             return None
         return leader_id
 
@@ -175,7 +178,7 @@ class ElectionThread:
     @property
     def role(self) -> Role:
         """Follower, candidate, leader and so on, for display; decide by `is_leader`, which knows the lease."""
-        return Role.STOPPED if self._forked else self._status.role
+        return Role.STOPPED if self.is_forked_copy else self._status.role
 
     @property
     def membership(self) -> Membership:
@@ -197,16 +200,19 @@ class ElectionThread:
 
     def on_elected(self, callback: _F) -> _F:
         """Call `callback(leadership)` whenever this member begins to lead; if it raises, the member resigns."""
+        self.check_process()
         self._callbacks.on_elected(callback)
         return callback
 
     def on_lost(self, callback: _F) -> _F:
         """Call `callback(leadership)` once for each grant that ends, also at `stop`."""
+        self.check_process()
         self._callbacks.on_lost(callback)
         return callback
 
     def on_leader_changed(self, callback: _F) -> _F:
         """Call `callback(leader_id, term)` whenever another member leads, or (None, term) when none does."""
+        self.check_process()
         self._callbacks.on_leader_changed(callback)
         return callback
 
@@ -222,9 +228,42 @@ class ElectionThread:
         """Hand leadership to `to`, or to the voter heard from last. Returns at once (thesis 3.10)."""
         self._ask(TransferLeadership(to))
 
+    def hand_over(self, to: Optional[str], timeout: Optional[float]) -> str:
+        """Transfer leadership and wait until another member leads; return its id. Raises `TimeoutError`."""
+        before = self.wait_for_leader(timeout)
+        term = self.current_term
+        if to is not None and to not in self.membership.voters:
+            raise MembershipError(f"{to} is no voter of {self.membership}")
+        if to == before:
+            return before
+        self.transfer_leadership(to)
+        leads = f"{before} still leads"
+        return self._wait(lambda: self.leader_id if self.current_term > term else None, timeout, leads)
+
     def resign(self) -> None:
         """Give leadership up and let the others campaign first. Returns at once."""
         self._put(Resign())
+
+    def change_membership(self, request: Union[AddNode, RemoveNode], timeout: Optional[float] = None) -> Membership:
+        """Ask for a change and wait until it is committed; return the new membership.
+
+        Raises `MembershipError` where it is refused or its outcome unknown, and `TimeoutError` after `timeout` seconds
+        without an answer, for instance because no quorum is up: the request then goes on waiting for one.
+        """
+
+        def answer() -> Optional[_Outcome]:
+            return self._outcomes[id(request)]
+
+        with self._state_changed:
+            self._outcomes[id(request)] = None
+        try:
+            self._put(request)
+            outcome: _Outcome = self._wait(answer, timeout, "the membership is not changed")
+        finally:
+            self._outcomes.pop(id(request), None)
+        if isinstance(outcome, ChangeRefused):
+            raise MembershipError(outcome.reason)
+        return outcome.membership
 
     def wait_for_leader(self, timeout: Optional[float] = None) -> str:
         """Wait until some member leads; return its id. Raises `TimeoutError`, `MemberStopped`, `ForkedError`."""
@@ -235,7 +274,7 @@ class ElectionThread:
         return self._wait(lambda: self.leadership, timeout, f"{self.node_id} does not lead")
 
     def _wait(self, look: Callable[[], Optional[_Result]], timeout: Optional[float], missing: str) -> _Result:
-        self._check_process()
+        self.check_process()
         with self._state_changed:
             found = self._state_changed.wait_for(lambda: look() or not self._is_running, timeout)
         if found is not None and not isinstance(found, bool):
@@ -253,8 +292,9 @@ class ElectionThread:
             return MemberStopped(f"{self.node_id} was stopped by a failure: {self._failure}")
         return MemberStopped(f"{self.node_id} is stopped")
 
-    def _check_process(self) -> None:
-        if self._forked:
+    def check_process(self) -> None:
+        """Raise `ForkedError` in a child of the process that started this member."""
+        if self.is_forked_copy:
             raise ForkedError(
                 f"{self.node_id} runs in the process that this one was forked from; "
                 "start a member here, under an id of its own"
@@ -265,7 +305,7 @@ class ElectionThread:
         self._put(request)
 
     def _put(self, message: ControlMessage) -> None:
-        self._check_process()
+        self.check_process()
         while True:
             try:
                 self.inbox.put_nowait(message)
@@ -373,6 +413,12 @@ class ElectionThread:
         elif isinstance(event, ChangeRefused):
             logger.info("%s: %s refused: %s", self.node_id, type(event.control_message).__name__, event.reason)
         self._put_event(event)
+
+        request = getattr(event, "control_message", None)
+        if id(request) in self._outcomes and isinstance(event, (MembershipChanged, ChangeRefused)):
+            with self._state_changed:
+                self._outcomes[id(request)] = event
+                self._state_changed.notify_all()
 
     def _put_event(self, event: Event) -> None:
         while True:
@@ -492,7 +538,7 @@ class ElectionThread:
 
     def _abandon_after_fork(self) -> None:
         """In a forked child: this copy has no thread. Let go of what keeps the parent's sockets and files open."""
-        self._forked = True
+        self.is_forked_copy = True
         self._is_running = False
         if self._leadership is not None:
             self._leadership._abandon_after_fork()

@@ -285,6 +285,7 @@ class ConnectionListener:
                 hello = channel.recv_hello()
             refusal = self._why_refuse(hello)
             if hello.get("kind") == "request" and not refusal and self.answer_request:
+                self._acceptor.admit(channel)  # the answer may have to wait for the cluster
                 channel.send_json(self.answer_request(hello))
                 return
             channel.send_json(self.identity.hello(refused=refusal))

@@ -1,4 +1,4 @@
-"""Ask a member from outside the cluster, as `raftlite status` does."""
+"""Ask a member from outside the cluster, as the command line does."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from raftlite.nodes.address import Address, dial, normalize
 from raftlite.nodes.channel import Channel, Identity, Refused
 
 
-def request_status(address: Address, authkey: bytes, cluster: str, timeout: float) -> Dict[str, Any]:
-    """Return the status of the member at `address` as plain data. Raises `OSError` where there is no answer."""
-    identity = Identity("raftlite status", authkey, cluster)
+def ask_member(
+    address: Address, authkey: bytes, cluster: str, timeout: float, request: str, **details: Any
+) -> Dict[str, Any]:
+    """Return the status of the member at `address`, once it has carried out `request`.
+
+    Raises `OSError` where nobody answers within `timeout` seconds, and `Refused` with the member's reason.
+    """
+    hello = Identity("raftlite", authkey, cluster).hello(kind="request", request=request, timeout=timeout, **details)
     channel = Channel(dial(normalize(address), timeout))
     try:
-        with channel.limited(timeout):
+        with channel.limited(timeout + 1.0):  # the member waits for `timeout` itself, and then says why
             channel.authenticate_as_dialler(authkey)
-            return channel.exchange(identity.hello(kind="request", request="status"))
+            return channel.exchange(hello)
     except MalformedMessage as error:
         raise Refused(f"{address} does not speak raftlite: {error}") from None
     except Refused as error:

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import copy
 import random
+import time
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Optional, Set, Tuple, Type
@@ -81,6 +82,18 @@ class Explored:
     seconds: float = 0.0
     bounds: Bounds = field(default_factory=Bounds)
 
+    def describe(self) -> List[str]:
+        """What was reached, in words."""
+        bounds = self.bounds
+        return [
+            f"{bounds.members} members, {bounds.terms} terms, {bounds.in_flight} messages on their way, "
+            f"{bounds.crashes} crashes, {bounds.changes} changes of the membership, {bounds.transfers} transfers",
+            f"  {self.states} distinct states, {self.steps} steps between them, {self.depth} deep, "
+            f"in {self.seconds:.0f} s: {'all of them' if self.is_complete else 'not all'}",
+            f"  {self.with_leader} with a leader, {self.with_two_leaders} after two successive leaders, "
+            f"{self.with_changed_membership} with a changed membership, {self.with_committed_change} of them committed",
+        ]
+
 
 class Explorer:
     """Explores the cluster of `bounds` with the rules of `election`, which may have a fault planted in it."""
@@ -105,6 +118,14 @@ class Explorer:
         self, most_states: Optional[int] = None, progress: Callable[[Explored], None] = lambda _: None
     ) -> Explored:
         """Visit every state within the bounds, or the first `most_states`; raise `Violation` with the way there."""
+        started_at = time.monotonic()
+        try:
+            self._explore(most_states, progress)
+        finally:
+            self.explored.seconds = time.monotonic() - started_at
+        return self.explored
+
+    def _explore(self, most_states: Optional[int], progress: Callable[[Explored], None]) -> None:
         start = self._initial()
         came_from: Dict[State, Optional[State]] = {start: None}
         frontier = [start]
@@ -122,12 +143,11 @@ class Explorer:
                         self._count(canonical)
                 if most_states is not None and len(came_from) >= most_states:
                     explored.states = len(came_from)
-                    return explored
+                    return
             explored.states = len(came_from)
             progress(explored)
             frontier = following
         explored.is_complete = True
-        return explored
 
     def _initial(self) -> State:
         members = tuple(self._locals.number(self._freeze(self._templates[node_id])) for node_id in self.all_ids)

@@ -1,0 +1,337 @@
+"""`Leadership` and the callbacks: what a program holds while its member leads, and how it hears of the end."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+
+import pytest
+from harness import LEASE, TIMING
+from threads import PATIENCE, Follower, Gate, Inbox, a_candidate, a_leader, new_thread, settle
+
+from raftlite.errors import LeadershipLost
+from raftlite.messages import Heartbeat, HeartbeatResponse, TimeoutNow
+
+# --- One grant -----------------------------------------------------------------------------------------------------
+
+
+def test_a_grant_has_the_term_as_its_token_and_lasts_as_long_as_the_lease():
+    """`remaining` counts down on the member's clock."""
+    with a_leader() as scene:
+        leadership = scene.thread.leadership
+        assert (leadership.node_id, leadership.token, leadership.valid) == ("a", 1, True)
+        assert leadership.remaining == LEASE
+        scene.clock.now += 0.5
+        assert leadership.remaining == LEASE - 0.5
+        leadership.check()
+        assert repr(leadership) == "Leadership('a', token=1, held)"
+
+
+def test_a_grant_is_over_at_the_very_moment_when_its_lease_ends():
+    """Read by the program, before the member's own thread has noticed anything."""
+    with a_leader() as scene:
+        leadership = scene.thread.leadership
+        scene.clock.now += LEASE
+        assert not leadership.valid
+        assert leadership.remaining == 0.0
+        assert leadership.lost.is_set()
+        with pytest.raises(LeadershipLost, match="a no longer leads with token 1"):
+            leadership.check()
+        assert repr(leadership) == "Leadership('a', token=1, lost)"
+
+
+def test_a_member_that_was_paused_knows_at_once_that_it_does_not_lead():
+    """Its thread has not run since: what counts is the clock when the question is asked."""
+    gate, inbox = Gate(), Inbox()
+    with a_leader(inbox=inbox, followers=[HeldUp("b", inbox, gate), Follower("c", inbox)]) as scene, gate:
+        scene.pass_time(TIMING.heartbeat_interval)
+        gate.wait_until_reached()
+        assert scene.thread.is_leader
+        scene.clock.now += 10.0
+        assert not scene.thread.is_leader
+        assert (scene.thread.leadership, scene.thread.leader_id, scene.thread.status().leader_id) == (None, None, None)
+
+
+class HeldUp(Follower):
+    """A peer whose handle holds up the member's thread while its gate is closed."""
+
+    def __init__(self, node_id, inbox, gate):
+        super().__init__(node_id, inbox)
+        self.gate = gate
+
+    def send_message(self, message):
+        super().send_message(message)
+        self.gate.pass_through()
+
+
+def test_a_grant_never_comes_back_to_life():
+    """A program that has seen it end acts on that; an answer that was under way does not prolong it."""
+    lost = queue.Queue()
+    with a_leader(on_lost=lost.put) as scene:
+        leadership = scene.thread.leadership
+        now = scene.clock.now
+        scene.clock.now = now + LEASE
+        assert not leadership.valid
+        scene.clock.now = now  # the member's thread has looked at the clock a moment before the program did
+        scene.pass_time(TIMING.heartbeat_interval)
+        assert lost.get(timeout=PATIENCE) is leadership
+        assert not leadership.valid
+        assert not scene.thread.is_leader
+        settle(scene.thread)
+        assert len([follower for follower in scene.followers if follower.drain(TimeoutNow)]) == 1
+
+
+def test_a_program_that_has_seen_its_lease_end_is_given_a_new_token_or_none():
+    """Whatever its member believes: the same token would say that nothing had happened in between."""
+    with a_leader() as scene:
+        first = scene.thread.leadership
+        now = scene.clock.now
+        scene.clock.now = now + LEASE
+        assert not scene.thread.is_leader
+        scene.clock.now = now
+        settle(scene.thread)
+        scene.clock.now += TIMING.heartbeat_interval
+        for _ in range(2):
+            settle(scene.thread)
+            assert scene.thread.leadership is None
+        scene.pass_time(4.0)
+        second = scene.thread.wait_until_leader(PATIENCE)
+        assert second.token > first.token
+        assert not first.valid
+
+
+def test_waiting_to_lead_goes_on_when_a_grant_ends_before_the_waiter_has_it():
+    """A wait ends with a grant, in time or not at all: not with a TimeoutError out of nowhere."""
+    here = threading.current_thread()
+    jump_at_read = []
+
+    class JumpingClock:
+        """Goes on by an election timeout when this very test reads it for the second time."""
+
+        now = 100.0
+
+        def __call__(self):
+            if threading.current_thread() is here and jump_at_read:
+                jump_at_read.pop()
+                if not jump_at_read:
+                    self.now += 1.0
+            return self.now
+
+    with a_leader(clock=JumpingClock()) as scene:
+        jump_at_read[:] = [True, True]
+        assert scene.thread.wait_until_leader(PATIENCE).token >= 1
+
+
+# --- Callbacks -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def recorded(calls, **settings):
+    """A candidate whose callbacks put what they are told into the queue `calls`."""
+    settings.setdefault("on_elected", lambda leadership: calls.put(("elected", leadership.token)))
+    settings.setdefault("on_lost", lambda leadership: calls.put(("lost", leadership.token, leadership.lost.is_set())))
+    settings.setdefault("on_leader_changed", lambda leader_id, term: calls.put(("leader", leader_id, term)))
+    with a_candidate(**settings) as scene:
+        yield scene
+
+
+def expect(calls, *wanted):
+    assert [calls.get(timeout=PATIENCE) for _ in wanted] == list(wanted)
+
+
+def test_callbacks_come_in_pairs_and_in_order_through_win_loss_and_stop():
+    """Each grant begins once and ends once, and `lost` is set before the program is told."""
+    calls = queue.Queue()
+    with recorded(calls) as scene:
+        scene.win()
+        expect(calls, ("elected", 1), ("leader", "a", 1))
+        scene.silence()
+        scene.pass_time(LEASE)
+        expect(calls, ("lost", 1, True), ("leader", None, 1))
+        scene.wake_up()
+        scene.win()
+        expect(calls, ("elected", 2), ("leader", "a", 2))
+    expect(calls, ("lost", 2, True), ("leader", None, 2))
+    assert calls.empty()
+
+
+def test_a_lost_grant_is_over_before_the_program_is_told_so():
+    """Also when it ends early, because the member hands over with its lease half used."""
+    seen = queue.Queue()
+    with a_leader(on_lost=lambda leadership: seen.put((leadership.lost.is_set(), leadership.valid))) as scene:
+        scene.thread.transfer_leadership("c")
+        assert seen.get(timeout=PATIENCE) == (True, False)
+
+
+def test_leadership_is_given_up_before_the_successor_is_told():
+    """Thesis 3.10; a successor that is quick must not lead beside it."""
+    seen = queue.Queue()
+
+    class Successor(Follower):
+        def send_message(self, message):
+            if isinstance(message, TimeoutNow):
+                seen.put((scene.thread.is_leader, leadership.valid, leadership.lost.is_set()))
+            super().send_message(message)
+
+    inbox = Inbox()
+    with a_leader(inbox=inbox, followers=[Successor("b", inbox), Successor("c", inbox)]) as scene:
+        leadership = scene.thread.leadership
+        scene.thread.resign()
+        assert seen.get(timeout=PATIENCE) == (False, False, True)
+
+
+def test_a_member_that_follows_another_is_told_who_leads():
+    """And whom it follows next."""
+    calls = queue.Queue()
+    with recorded(calls) as scene:
+        scene.thread.inbox.put(Heartbeat(3, "b", 1, (0, 1)))
+        expect(calls, ("leader", "b", 3))
+        scene.thread.inbox.put(Heartbeat(5, "c", 1, (0, 1)))
+        expect(calls, ("leader", "c", 5))
+        scene.thread.inbox.put(Heartbeat(5, "c", 2, (0, 1)))
+        settle(scene.thread)
+        scene.pass_time(2.0)
+        expect(calls, ("leader", None, 5))
+    assert calls.get(timeout=PATIENCE) == ("elected", 6)
+
+
+def test_a_callback_that_is_registered_while_the_member_leads_is_called_for_that_grant():
+    """A decorator below the `with` statement misses nothing."""
+    with a_leader() as scene:
+        first, calls = scene.thread.leadership, queue.Queue()
+
+        @scene.thread.on_elected
+        def elected(leadership):
+            calls.put(("elected", leadership))
+
+        @scene.thread.on_lost
+        def lost(leadership):
+            calls.put(("lost", leadership))
+
+        @scene.thread.on_leader_changed
+        def leader_changed(leader_id, term):
+            calls.put((leader_id, term))
+
+        expect(calls, ("elected", first))
+        scene.thread.stop(PATIENCE)
+        expect(calls, ("lost", first), (None, 1))
+        assert calls.empty()
+        assert callable(elected) and callable(lost) and callable(leader_changed)
+
+
+def test_a_callback_that_is_registered_after_the_loss_is_not_called_for_it():
+    """There is no grant to begin."""
+    calls = queue.Queue()
+    with a_leader() as scene:
+        scene.silence()
+        scene.pass_time(LEASE)
+        settle(scene.thread)
+        scene.thread.on_elected(calls.put)
+        scene.thread.on_lost(calls.put)
+    assert calls.empty()
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit, KeyboardInterrupt])
+def test_an_exception_in_on_elected_resigns_and_the_loss_is_told_all_the_same(kind, caplog):
+    """Whoever cannot take up the work lets another try."""
+    calls = queue.Queue()
+
+    def fail(leadership):
+        raise kind("not today")
+
+    with recorded(calls, on_elected=fail) as scene:
+        settle(scene.thread)
+        scene.pass_time(1.5)
+        expect(calls, ("leader", "a", 1), ("lost", 1, True), ("leader", None, 1))
+        settle(scene.thread)
+        told = [follower for follower in scene.followers if follower.drain(TimeoutNow)]
+        assert len(told) == 1
+        assert not scene.thread.is_leader
+    assert "not today" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+@pytest.mark.parametrize("which", ["on_lost", "on_leader_changed"])
+def test_an_exception_in_another_callback_is_logged_and_no_more(which, kind, caplog):
+    """The member leads on, and the next callback comes."""
+    calls = queue.Queue()
+
+    def fail(*_):
+        raise kind("not today")
+
+    with recorded(calls, **{which: fail}) as scene:
+        for token in (1, 2):
+            scene.win()
+            settle(scene.thread)
+            assert scene.thread.is_leader
+            scene.silence()
+            scene.pass_time(LEASE)
+            settle(scene.thread)
+            scene.wake_up()
+            if which == "on_lost":
+                expect(calls, ("elected", token), ("leader", "a", token), ("leader", None, token))
+            else:
+                expect(calls, ("elected", token), ("lost", token, True))
+    assert "not today" in caplog.text
+
+
+class Relay(Follower):
+    """Passes on to a real member instead of answering, and tells the test."""
+
+    def send_message(self, message):
+        self._inbox.put(message)
+        self.received.put(message)
+
+
+def test_a_callback_that_never_returns_stops_no_heartbeat():
+    """For many election timeouts the others hear the leader, and follow it."""
+    with contextlib.ExitStack() as stack:
+        gate = stack.enter_context(Gate())
+        scene = stack.enter_context(a_candidate(on_elected=lambda leadership: gate.pass_through()))
+        other = stack.enter_context(new_thread("b", clock=scene.clock))
+        leadership = scene.win()
+        gate.wait_until_reached()
+        to_other = Relay("b", other.inbox)
+        scene.thread.add_node(to_other)
+        other.add_node(Relay("a", scene.thread.inbox))
+        settle(scene.thread)
+        for _ in range(5 * int(TIMING.election_timeout / TIMING.heartbeat_interval)):
+            scene.pass_time(TIMING.heartbeat_interval)
+            to_other.expect(Heartbeat)
+            settle(other)
+            assert other.leader_id == "a"
+            assert scene.thread.leadership is leadership
+        gate.open()
+
+
+def test_a_callback_sees_the_lease_prolonged():
+    """The grant that it was given is the one that the member renews."""
+    given = queue.Queue()
+    with a_leader(on_elected=given.put) as scene:
+        leadership = given.get(timeout=PATIENCE)
+        scene.followers[0].drain(Heartbeat)
+        for _ in range(10):
+            scene.pass_time(TIMING.heartbeat_interval)
+            scene.followers[0].expect(Heartbeat)
+            settle(scene.thread)
+        assert leadership.remaining == LEASE
+
+
+def test_a_late_answer_to_an_early_heartbeat_prolongs_nothing():
+    """A lease counts from when the heartbeat was sent."""
+    with a_leader() as scene:
+        leadership = scene.thread.leadership
+        scene.silence()
+        first = scene.followers[0]
+        first.drain(Heartbeat)
+        scene.pass_time(TIMING.heartbeat_interval)
+        heartbeat = first.expect(Heartbeat)
+        scene.pass_time(0.5)
+        settle(scene.thread)
+        first.answer(heartbeat)
+        settle(scene.thread)
+        assert leadership.remaining == LEASE - 0.5
+        scene.thread.inbox.put(HeartbeatResponse(1, "b", 99, (1, 1), 1.0))
+        settle(scene.thread)
+        assert leadership.remaining == LEASE - 0.5

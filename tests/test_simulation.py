@@ -1,0 +1,262 @@
+"""The simulation itself: the same seed is the same day, every fault happens, limits are shown, and seeds run clean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields
+from typing import Any, Dict
+
+import pytest
+
+from raftlite import ConfigError, RemoveNode, Role, Timing, TransferLeadership
+from raftlite.cli import main
+from raftlite.simulation import Faults, Network, Simulation, Violation
+from raftlite.simulation.exploration import Bounds, Explorer
+from raftlite.simulation.runs import SETTINGS, simulation_of
+
+DIGEST = "bb8817e98af8a200a0693b9d1c886dc66c4566a590ef0fb558c5e7a87267a547"
+
+ROUGH: Dict[str, Any] = {"network": Network.rough(), "faults": Faults.churn()}
+
+
+def settled(nodes: int = 3, seed: int = 1, **options: Any) -> Simulation:
+    simulation = Simulation(nodes, seed, **options)
+    simulation.demand_leader()
+    return simulation
+
+
+# --- The same seed is the same day -----------------------------------------------------------------------------
+
+
+def trace_of(seed: int) -> str:
+    simulation = Simulation(5, seed, keep_trace=True, **ROUGH)
+    simulation.run(30.0)
+    return "\n".join(simulation.trace)
+
+
+def test_the_same_seed_gives_the_same_trace() -> None:
+    assert trace_of(7) == trace_of(7)
+    assert trace_of(7) != trace_of(8)
+
+
+def test_the_trace_is_the_same_on_every_python() -> None:
+    """Byte for byte. A change of the rules changes it too: then put in the new digest, from two versions of Python."""
+    assert hashlib.sha256(trace_of(7).encode()).hexdigest() == DIGEST
+
+
+# --- Seeds ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_every_invariant_holds_after_every_step(seed: int) -> None:
+    coverage = simulation_of(seed, 5).run(60.0)
+    assert coverage.leaders > 0, "a run in which nobody is elected proves nothing"
+
+
+def test_every_kind_of_fault_happens() -> None:
+    happened: Dict[str, int] = {}
+    for seed in range(len(SETTINGS)):
+        for kind, number in simulation_of(seed, 5).run(60.0).faults.items():
+            happened[kind] = happened.get(kind, 0) + number
+    assert happened.keys() == {kind for kind, weight in Faults.churn().weights().items() if weight}
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 4, 7])
+def test_clusters_of_every_size_elect(nodes: int) -> None:
+    for seed in range(5):
+        min_nodes = 1 if nodes == 1 else None
+        simulation = Simulation(nodes, seed, faults=Faults(), min_nodes=min_nodes)
+        assert simulation.run(60.0).grants > 0
+
+
+def test_a_quiet_cluster_stays_quiet() -> None:
+    """No fault for ten election timeouts: no change of term, nothing sent but heartbeats and answers."""
+    simulation = settled(5, keep_trace=True)
+    simulation.advance(2.0)
+    simulation.trace.clear()
+    simulation.demand_calm(10.0)
+    assert not [line for line in simulation.trace if "RequestVote" in line]
+
+
+# --- Faults by hand ----------------------------------------------------------------------------------------------
+
+
+def test_a_crashed_leader_is_replaced_and_comes_back_as_a_follower() -> None:
+    simulation = settled()
+    first = simulation.demand_leader()
+    simulation.crash(first)
+    second = simulation.demand_leader()
+    simulation.restart(first)
+    simulation.advance(3.0)
+    assert second != first
+    assert simulation.leader == second
+    assert simulation.election_of(first).leader_id == second
+
+
+def test_a_leader_that_is_cut_off_steps_down_before_another_can_lead() -> None:
+    """6.4: its lease runs out; after the heal it follows."""
+    simulation = settled(5)
+    first = simulation.demand_leader()
+    others = [node_id for node_id in simulation.members if node_id != first]
+    simulation.partition([[first], others])
+    assert simulation.run_until(lambda: simulation.leader not in (None, first), 10.0)
+    assert simulation.election_of(first).role is not Role.LEADER
+    simulation.mend_network()
+    simulation.advance(1.0)
+    assert simulation.election_of(first).leader_id == simulation.leader
+
+
+def test_an_even_split_elects_nobody_until_it_heals() -> None:
+    simulation = settled(4)
+    first = simulation.demand_leader()
+    partner = next(node_id for node_id in simulation.members if node_id != first)
+    rest = [node_id for node_id in simulation.members if node_id not in (first, partner)]
+    simulation.partition([[first, partner], rest])
+    simulation.advance(2.0)
+    assert simulation.leader is None
+    simulation.advance(20.0)
+    assert simulation.leader is None
+    simulation.mend_network()
+    simulation.demand_leader()
+
+
+def test_a_member_that_hears_but_is_not_heard_disturbs_nobody() -> None:
+    """Thesis 9.6: with pre-vote, whoever comes back after any absence raises no term."""
+    simulation = settled(3)
+    leader = simulation.demand_leader()
+    lonely = next(node_id for node_id in simulation.members if node_id != leader)
+    for other in simulation.members:
+        simulation.cut(other, lonely)
+    simulation.advance(20.0)
+    simulation.mend_network()
+    simulation.demand_calm(5.0)
+    assert simulation.leader == leader
+
+
+def test_a_paused_leader_does_not_believe_in_its_lease_when_it_goes_on() -> None:
+    simulation = settled()
+    first = simulation.demand_leader()
+    simulation.pause(first)
+    assert simulation.run_until(lambda: simulation.leader not in (None, first), 10.0)
+    simulation.resume(first)
+    assert simulation.election_of(first).role is Role.FOLLOWER
+    simulation.demand_leader()
+
+
+def test_a_transfer_reaches_the_one_that_was_named() -> None:
+    simulation = settled(5)
+    simulation.advance(3.0)
+    leader = simulation.demand_leader()
+    successor = next(node_id for node_id in simulation.members if node_id != leader)
+    simulation.tell(leader, TransferLeadership(successor))
+    assert simulation.run_until(lambda: simulation.leader == successor, 0.5)
+
+
+def test_a_joiner_is_let_in_and_the_leader_itself_can_be_removed() -> None:
+    simulation = settled(3)
+    joiner = simulation.join()
+    assert simulation.run_until(lambda: simulation.election_of(joiner).membership.term > 0, 5.0)
+    simulation.advance(3.0)
+    leader = simulation.demand_leader()
+    simulation.tell(joiner, RemoveNode(leader))
+    assert simulation.run_until(lambda: simulation.members[leader].is_gone, 10.0)
+    assert leader not in simulation.election_of(simulation.demand_leader()).membership.ids
+
+
+# --- Limits, shown ---------------------------------------------------------------------------------------------
+
+
+def first_violation(seeds: int, **options: Any) -> str:
+    for seed in range(seeds):
+        try:
+            Simulation(5, seed, **options).run(60.0)
+        except Violation as violation:
+            return violation.check
+    return ""
+
+
+def test_clocks_that_differ_by_more_than_the_drift_break_leases_and_nothing_else() -> None:
+    """F8: beyond the declared bound two leases may overlap, but votes and terms hold."""
+    faults = Faults(isolate_leader=10.0, clock_drift=0.8)
+    check = first_violation(40, faults=faults, timing=Timing(clock_drift=0.0))
+    assert check in ("one lease at a time", "a lease rests on promises", "a promise not to vote is kept")
+
+
+def test_members_that_lose_their_disks_break_safety_unless_they_abstain() -> None:
+    """The fault without the cure is in test_planted_faults.py: "gives a vote it cannot remember"."""
+    faults = Faults(every=3.0, lasting=0.5, lost_disk=3.0, crash=1.0, failed_save=0.0)
+    assert first_violation(40, faults=faults) == ""
+
+
+# --- Settings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Network(delay=(0.2, 0.1)),
+        lambda: Network(loss=1.5),
+        lambda: Faults(every=0),
+        lambda: Faults(crash=-1),
+        lambda: Simulation(0),
+    ],
+)
+def test_settings_out_of_bounds_are_refused(make: Any) -> None:
+    with pytest.raises(ConfigError):
+        make()
+
+
+def test_no_faults_are_none() -> None:
+    assert not any(Faults.none().weights().values())
+    assert {item.name for item in fields(Faults)} > Faults.none().weights().keys()
+
+
+# --- Every interleaving ---------------------------------------------------------------------------------------------
+
+
+def test_every_interleaving_of_three_members_and_a_change_is_explored() -> None:
+    explored = Explorer(Bounds(members=3, terms=2, in_flight=2, crashes=0, changes=1)).explore()
+    assert explored.is_complete
+    assert explored.states > 50_000
+    assert min(explored.with_leader, explored.with_two_leaders, explored.with_committed_change) > 1_000
+
+
+def test_every_interleaving_with_crashes_is_explored() -> None:
+    explored = Explorer(Bounds(members=3, terms=2, in_flight=2, crashes=2, changes=0)).explore()
+    assert explored.is_complete
+    assert explored.with_two_leaders > 10_000
+
+
+# --- raftlite simulate ---------------------------------------------------------------------------------
+
+
+def test_simulate_says_what_it_covered(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--seeds", "4", "--seconds", "20", "--jobs", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["seeds"] == 4
+    assert result["covered"]["seconds"] >= 80
+    assert result["covered"]["leaders"] > 0
+    assert result["failures"] == {}
+
+
+def test_simulate_names_the_seed_of_a_failure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Simulation, seconds: float) -> None:
+        raise Violation("one leader per term", "a and b lead in term 3")
+
+    monkeypatch.setattr(Simulation, "run", fail)
+    assert main(["simulate", "--seeds", "1", "--jobs", "1"]) == 1
+    printed = capsys.readouterr().out
+    assert "one leader per term: a and b lead in term 3" in printed
+    assert "raftlite simulate --seed 0 --nodes 5" in printed
+    assert main(["simulate", "--seed", "0"]) == 1
+    assert capsys.readouterr().out.rstrip().endswith("a and b lead in term 3")
+
+
+def test_simulate_shows_a_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--seed", "3", "--seconds", "5", "--trace"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert any("Heartbeat(" in line for line in printed)
+    assert printed[-1].endswith("every invariant held after every step")
