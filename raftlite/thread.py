@@ -52,7 +52,6 @@ logger = logging.getLogger(__name__)
 EVENTS_KEPT = 1_000  # a program that never reads its events loses the oldest, and nothing else
 _LONGEST_WAIT = threading.TIMEOUT_MAX / 2
 _Result = TypeVar("_Result")
-_Outcome = Union[MembershipChanged, ChangeRefused]
 _F = TypeVar("_F", bound=Callback)
 
 
@@ -106,7 +105,9 @@ class ElectionThread:
         self.is_forked_copy = False  # whether this is the dead copy in a child of the process that started it
         self._is_running = False
         self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
-        self._outcomes: Dict[int, Optional[_Outcome]] = {}  # what was asked for, by its id(), and its answer
+        self._outcomes: Dict[
+            int, Union[MembershipChanged, ChangeRefused, None]
+        ] = {}  # what was asked for, by its id(), and its answer
         self._closers: List[threading.Thread] = []
 
         self._callbacks = Callbacks(f"raftlite-{node_id}-callbacks", self._resign_if_running)
@@ -251,19 +252,19 @@ class ElectionThread:
         without an answer, for instance because no quorum is up: the request then goes on waiting for one.
         """
 
-        def answer() -> Optional[_Outcome]:
+        def answer() -> Any:
             return self._outcomes[id(request)]
 
         with self._state_changed:
             self._outcomes[id(request)] = None
         try:
             self._put(request)
-            outcome: _Outcome = self._wait(answer, timeout, "the membership is not changed")
+            outcome = self._wait(answer, timeout, "the membership is not changed")
         finally:
             self._outcomes.pop(id(request), None)
-        if isinstance(outcome, ChangeRefused):
-            raise MembershipError(outcome.reason)
-        return outcome.membership
+        if isinstance(outcome, MembershipChanged):
+            return outcome.membership
+        raise MembershipError(outcome.reason)
 
     def wait_for_leader(self, timeout: Optional[float] = None) -> str:
         """Wait until some member leads; return its id. Raises `TimeoutError`, `MemberStopped`, `ForkedError`."""
