@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 from urllib.parse import quote
 
-from raftlite.errors import ConfigError, MemberStopped, RaftliteError
+from raftlite.errors import ConfigError, MemberStopped, RaftliteError, StorageError
 from raftlite.leadership import Callback, Leadership
 from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, founding_membership
 from raftlite.messages import AddNode, RemoveNode
@@ -65,7 +66,8 @@ class Member:
         if self.peers and self.listen is None:
             raise ConfigError("listen is missing: with peers, this member needs an address that they can reach")
         check_bounds(founding_membership(node_id, [NodeInfo(node_id, voter), *self.peers]), min_nodes, max_nodes)
-        self._advertise, self._authkey, self._cluster = advertise, authkey, cluster
+        self._advertise = None if advertise is None else normalize(advertise)
+        self._authkey, self._cluster = _check_authkey(authkey), cluster
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._timing, self._min_nodes, self._max_nodes, self._voter = timing, min_nodes, max_nodes, voter
         self._memory = MemoryStorage()
@@ -80,7 +82,7 @@ class Member:
             ("on_leader_changed", on_leader_changed),
         ):
             if callback is not None:
-                self._callbacks.append((name, callback))
+                self._register(name, callback)
 
     # --- Life -------------------------------------------------------------------------------------
 
@@ -205,19 +207,35 @@ class Member:
         self._storage = self._open_storage()
         nodes: List[Union[Node, NodeInfo]] = []
         own_address = None
-        if self.listen is not None:
-            self._listener = ConnectionListener(
-                self.listen,
-                node_id=self.node_id,
-                authkey=self._authkey,
-                cluster=self._cluster,
-                advertise=self._advertise,
-                timing=self._timing,
-            )
-            nodes += [self._listener.node(peer, address) for peer, address in self.peers.items()]
-            own_address = self._listener.identity.address
-        nodes.append(NodeInfo(self.node_id, self._voter, None if _names_no_place(own_address) else own_address))
-        self._thread = ElectionThread(
+        with contextlib.ExitStack() as undo:
+            if self.listen is not None:
+                self._listener = self._open_listener(self.listen)
+                own_address = self._listener.identity.address
+                for peer, address in self.peers.items():
+                    node = self._listener.node(peer, address)
+                    undo.callback(node.close)
+                    nodes.append(node)
+            nodes.append(NodeInfo(self.node_id, self._voter, None if _names_no_place(own_address) else own_address))
+            self._thread = self._open_thread(nodes)
+            if self._listener is not None:
+                self._listener.watch_membership(lambda: self._running().membership)
+                self._listener.answer_request = self._answer_request
+                self._listener.start()
+            self._thread.start()
+            undo.pop_all()  # from now on the thread closes the nodes
+
+    def _open_listener(self, address: str) -> ConnectionListener:
+        return ConnectionListener(
+            address,
+            node_id=self.node_id,
+            authkey=self._authkey,
+            cluster=self._cluster,
+            advertise=self._advertise,
+            timing=self._timing,
+        )
+
+    def _open_thread(self, nodes: List[Union[Node, NodeInfo]]) -> ElectionThread:
+        thread = ElectionThread(
             self.node_id,
             nodes,
             timing=self._timing,
@@ -228,17 +246,16 @@ class Member:
             node_factory=self._make_node,
         )
         for name, callback in self._callbacks:
-            getattr(self._thread, name)(callback)
-        if self._listener is not None:
-            self._listener.watch_membership(lambda: self._running().membership)
-            self._listener.answer_request = self._answer_request
-            self._listener.start()
-        self._thread.start()
+            getattr(thread, name)(callback)
+        return thread
 
     def _open_storage(self) -> Storage:
         if self._data_dir is None:
             return self._memory
-        self._data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot make the folder {self._data_dir}: {error.strerror or error}") from error
         return SQLiteStorage(self._data_dir / f"{quote(self.node_id, safe='')}.sqlite3")
 
     def _take_apart(self) -> None:
@@ -304,11 +321,19 @@ def _check_peers(node_id: str, peers: Mapping[str, Address], listen: Optional[Ad
                 raise ConfigError(f"peers has {peer!r}, this member itself, at {address}, but listen is {listen!r}")
             continue
         addresses[peer] = address
-    for address in addresses.values():
+    for peer, address in addresses.items():
+        if listen is not None and address == normalize(listen):
+            raise ConfigError(f"peers gives {peer} the address {address}, but this member itself listens there")
         twins = [other for other, its in addresses.items() if its == address]
         if len(twins) > 1:
             raise ConfigError(f"peers gives {', '.join(twins)} the same address {address}")
     return addresses
+
+
+def _check_authkey(authkey: Optional[Union[bytes, str]]) -> Optional[Union[bytes, str]]:
+    if authkey is not None and (not isinstance(authkey, (bytes, bytearray, str)) or not authkey):
+        raise ConfigError("authkey must be bytes or a string, and not empty")
+    return authkey
 
 
 def _names_no_place(address: Optional[str]) -> bool:

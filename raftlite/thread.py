@@ -129,7 +129,12 @@ class ElectionThread:
             raise MemberStopped(f"{self.node_id} was started before; make a new ElectionThread with the same storage")
         self._is_running = True
         self._callbacks.start()
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # the system has no threads left
+            self._is_running = False
+            self._callbacks.finish()
+            raise
         return self
 
     def stop(self, timeout: Optional[float] = 5.0) -> None:

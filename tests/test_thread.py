@@ -213,9 +213,7 @@ def test_a_member_without_answers_says_who_is_silent():
         scene.pass_time(1.5)
         scene.followers[0].expect(RequestVote)
         settle(scene.thread)
-        assert scene.thread.status().why == (
-            "1 of 3 answer, c is unreachable since 3 s (no cable), b does not answer"
-        )
+        assert scene.thread.status().why == ("1 of 3 answer, c is unreachable since 3 s (no cable), b does not answer")
 
 
 def test_settings_out_of_bounds_are_refused_before_anything_starts():
@@ -385,6 +383,21 @@ def test_starting_twice_is_refused():
         assert len(threads_of("a")) == 2
     with pytest.raises(MemberStopped, match="make a new ElectionThread with the same storage"):
         thread.start()
+
+
+def test_a_start_for_which_there_is_no_thread_leaves_none_behind(monkeypatch):
+    """The thread of the callbacks had begun already."""
+    begin = threading.Thread.start
+
+    def fail(thread):
+        if thread.name == "raftlite-a":
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        new_thread().start()
+    eventually(lambda: not threads_of("a"), "ended")
 
 
 def test_a_callback_may_stop_its_member():
