@@ -22,9 +22,8 @@ def why_not(
     membership: Membership, request: MembershipRequest, own_id: str, min_nodes: int, max_nodes: Optional[int]
 ) -> str:
     """Why `own_id` may not carry out `request`; empty if it may. Both bounds count voters."""
-    node_id = request.node_id if isinstance(request, RemoveNode) else NodeInfo.of(request.node).node_id
-    if node_id == own_id:
-        return f"{own_id} cannot add or remove itself; let another member lead first"
+    if isinstance(request, AddNode) and NodeInfo.of(request.node).node_id == own_id:
+        return f"{own_id} cannot change its own entry; let another member lead first"
     before = len(membership.voters)
     after = sum(node.voter for node in nodes_after(membership, request))
     if max_nodes is not None and before < after > max_nodes:

@@ -330,7 +330,9 @@ class Election:
         """Upon election: send heartbeat to each server; repeat to prevent election timeouts (section 5.2)."""
         self.role = Role.LEADER
         self.leader_id = self.node_id
-        self.membership = self.membership.stamped(self.current_term)
+        stamped = self.membership.stamped(self.current_term)
+        self._note_first_election(stamped)
+        self.membership = stamped
         self._unsaved = True
         self._leader = LeaderState(self.node_id, self.membership, self.timing, now)
         self._send_heartbeats(self._leader, now)
@@ -411,6 +413,11 @@ class Election:
         if request.membership_version[0] > 0 and now < self._abstains_until:
             return f"{self.node_id} cannot know how it voted, and abstains for two election timeouts after its start"
         return ""
+
+    def _note_first_election(self, membership: Membership) -> None:
+        """Whoever has voted in the first election of its cluster knows all its votes."""
+        if self.membership.term == 0 and membership.term == self.current_term and self.voted_for is not None:
+            self._abstains_until = LONG_AGO
 
     def _abstains_from_established(self, now: float) -> bool:
         return self.membership.term > 0 and now < self._abstains_until
@@ -543,6 +550,7 @@ class Election:
         if self.node_id not in membership.ids and self.membership.term == 0:
             return False  # it never belonged; it waits until a leader lets it in
         self._become_follower(max(membership.term, self.current_term), now)
+        self._note_first_election(membership)
         self.membership = membership
         self._unsaved = True
         self._events.append(MembershipChanged(membership))
@@ -555,7 +563,8 @@ class Election:
     # --- Membership: changing it (Reconfig of the logless protocol) ---------------------------------
 
     def _change_founding(self, request: MembershipRequest, now: float) -> None:
-        refusal = self._why_not(request)
+        own_removal = f"{self.node_id} cannot remove itself" if request == RemoveNode(self.node_id) else ""
+        refusal = own_removal or self._why_not(request)
         if refusal:
             self._refuse(request, refusal)
             return
@@ -572,11 +581,11 @@ class Election:
             if leader.changing or nodes_after(self.membership, change.request) == self.membership.nodes:
                 leader.changing = False
                 self._conclude(leader, change, "done")
-            elif self._is_own_removal(change.request) and leader.heard_from_last():
-                self._transfer_leadership(TransferLeadership(), now)  # the next leader removes this one
-                return
             elif self._why_not(change.request):
                 self._conclude(leader, change, "refused", self._why_not(change.request))
+            elif change.request == RemoveNode(self.node_id):
+                self._transfer_leadership(TransferLeadership(), now)  # the next leader removes this one
+                return
             else:
                 self._begin_change(leader, change.request, now)
                 continue
@@ -590,9 +599,6 @@ class Election:
         leader.changing = True
         leader.departing = (leader.departing | before.ids) - self.membership.ids
         self._send_heartbeats(leader, now)
-
-    def _is_own_removal(self, request: MembershipRequest) -> bool:
-        return isinstance(request, RemoveNode) and request.node_id == self.node_id
 
     def _why_not(self, request: MembershipRequest) -> str:
         least = 1 if self._is_founding else self.min_nodes

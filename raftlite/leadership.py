@@ -86,6 +86,8 @@ class Callbacks:
         self._held: Optional[Leadership] = None
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Optional[Callable[[], Any]]] = queue.SimpleQueue()
+        self._due = 0  # calls that were submitted and have not finished
+        self._idle = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     # --- Registering: any thread ------------------------------------------------------------------
@@ -131,22 +133,46 @@ class Callbacks:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether every call that was due has finished."""
+        return self._due == 0
+
+    @property
+    def is_current_thread(self) -> bool:
+        """Whether the caller is a callback."""
+        return threading.current_thread() is self._thread
+
+    def then(self, call: Callable[[], Any]) -> None:
+        """Make `call` after everything that is due now."""
+        self._put(call)
+
+    def wait(self, timeout: float) -> None:
+        """Wait until nothing is due, or for `timeout` seconds."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._due == 0, timeout)
+
     def finish(self) -> None:
         """Nothing more will be due: the thread ends after what is."""
         self._queue.put(None)
 
     def join(self, timeout: Optional[float]) -> bool:
         """Wait for the thread to end. False if it has not after `timeout` seconds; True at once from a callback."""
-        if threading.current_thread() is self._thread:
+        if self.is_current_thread:
             return True
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _submit(self, callback: Callback, *args: Any) -> None:
-        self._queue.put(lambda: self._call(callback, *args))
+        self._put(lambda: self._call(callback, *args))
 
     def _submit_elected(self, callback: Callback, leadership: Leadership) -> None:
-        self._queue.put(lambda: self._call(callback, leadership, on_error=self._resign))
+        self._put(lambda: self._call(callback, leadership, on_error=self._resign))
+
+    def _put(self, call: Callable[[], Any]) -> None:
+        with self._idle:
+            self._due += 1
+        self._queue.put(call)
 
     def _call(self, callback: Callback, *args: Any, on_error: Optional[Callable[[], None]] = None) -> None:
         try:
@@ -159,3 +185,6 @@ class Callbacks:
     def _run(self) -> None:
         for call in iter(self._queue.get, None):
             call()
+            with self._idle:
+                self._due -= 1
+                self._idle.notify_all()

@@ -19,7 +19,7 @@ import random
 import threading
 import time
 import weakref
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Type, TypeVar, Union
 
@@ -39,6 +39,7 @@ from raftlite.messages import (
     RemoveNode,
     Resign,
     Stop,
+    TimeoutNow,
     TransferLeadership,
 )
 from raftlite.nodes.base import Node
@@ -53,6 +54,14 @@ EVENTS_KEPT = 1_000  # a program that never reads its events loses the oldest, a
 _LONGEST_WAIT = threading.TIMEOUT_MAX / 2
 _Result = TypeVar("_Result")
 _F = TypeVar("_F", bound=Callback)
+
+
+@dataclass(frozen=True)
+class _Later:
+    """In the inbox: a message to send now that the callbacks before it have finished."""
+
+    node_id: str
+    message: Message
 
 
 class ElectionThread:
@@ -104,6 +113,7 @@ class ElectionThread:
         self._failure: Optional[BaseException] = None
         self.is_forked_copy = False  # whether this is the dead copy in a child of the process that started it
         self._is_running = False
+        self._stopped_by_callback = False  # the callback waits for this thread, so this one must not wait for it
         self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
         self._outcomes: Dict[
             int, Union[MembershipChanged, ChangeRefused, None]
@@ -145,6 +155,7 @@ class ElectionThread:
         """
         if self.is_forked_copy or self._thread.ident is None:
             return
+        self._stopped_by_callback = self._stopped_by_callback or self._callbacks.is_current_thread
         self._put(Stop())
         if threading.current_thread() is self._thread:
             return
@@ -231,7 +242,10 @@ class ElectionThread:
         self._ask(RemoveNode(node_id))
 
     def transfer_leadership(self, to: Optional[str] = None) -> None:
-        """Hand leadership to `to`, or to the voter heard from last. Returns at once (thesis 3.10)."""
+        """Hand leadership to `to`, or to the voter heard from last. Returns at once (thesis 3.10).
+
+        The successor begins after `on_lost` has finished here, if that takes less than `election_timeout`.
+        """
         self._ask(TransferLeadership(to))
 
     def hand_over(self, to: Optional[str], timeout: Optional[float]) -> str:
@@ -310,7 +324,7 @@ class ElectionThread:
         _check_request(request)
         self._put(request)
 
-    def _put(self, message: ControlMessage) -> None:
+    def _put(self, message: Union[ControlMessage, _Later]) -> None:
         self.check_process()
         while True:
             try:
@@ -364,6 +378,9 @@ class ElectionThread:
             return None
 
     def _receive(self, message: Any) -> None:
+        if type(message) is _Later:
+            self._send(message.node_id, message.message)
+            return
         if not self._election.understands(message):
             logger.error("%s: %r in the inbox is no message; ignored", self.node_id, message)
             return
@@ -381,7 +398,19 @@ class ElectionThread:
             self._storage.save(ready.saved)
         self._publish(ready)
         for node_id, message in ready.outbox:
-            self._send(node_id, message)
+            if type(message) is TimeoutNow:
+                self._hand_over(node_id, message)
+            else:
+                self._send(node_id, message)
+
+    def _hand_over(self, successor: str, message: TimeoutNow) -> None:
+        """The successor campaigns once on_lost has finished here, or when the others have waited long enough."""
+        if self._election.role is Role.STOPPED and not self._stopped_by_callback:
+            self._callbacks.wait(self._election.timing.election_timeout)
+        if self._election.role is Role.STOPPED or self._callbacks.is_idle:
+            self._send(successor, message)
+        else:
+            self._callbacks.then(lambda: self._put(_Later(successor, message)))
 
     def _send(self, node_id: str, message: Message) -> None:
         node = self._nodes.get(node_id) or self._make_handle(NodeInfo(node_id))

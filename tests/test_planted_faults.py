@@ -43,8 +43,8 @@ CROWDED = {
     "timing": Timing.fast(),
 }
 HASTY = {
-    "faults": Faults(every=0.1, lasting=0.1, transfer=4.0),
-    "network": Network(delay=(0.0005, 0.03), loss=0.2, reordering=0.2, late=0.5),
+    "faults": Faults(every=0.1, lasting=0.1, transfer=8.0),
+    "network": Network(delay=(0.0005, 0.03), loss=0.1, reordering=0.3, late=0.5),
     "timing": Timing.fast(),
 }
 FOUNDING = {"nodes": 4, "min_nodes": 4}
@@ -173,7 +173,7 @@ FAULTS = [
         "self._promised_until = now + self.timing.election_timeout\n        else",
         "pass\n        else",
         "a promise not to vote is kept",
-        1,
+        0,
         HASTY,
     ),
     Fault(
@@ -224,7 +224,7 @@ FAULTS = [
         " if member in self.membership.voters)",
         ")",
         "a lease rests on promises",
-        1,
+        4,
         CHURN,
     ),
     Fault(
@@ -256,8 +256,8 @@ FAULTS = [
         "election.py",
         "is_rival or request.term < self.current_term or",
         "is_rival or",
-        "one lease at a time",
-        58,
+        "only a leader lifts the promises made to it",
+        0,
         HASTY,
     ),
     Fault(
@@ -301,7 +301,7 @@ FAULTS = [
         "if request.membership_version < own.position:",
         "if False:",
         "votes go to memberships as new as one's own",
-        1,
+        8,
         CHURN,
     ),
     Fault(
@@ -319,7 +319,7 @@ FAULTS = [
         "if membership.position <= self.membership.position:",
         "if membership.position == self.membership.position:",
         "memberships only get newer",
-        14,
+        9,
         CHURN,
     ),
     Fault(
@@ -346,7 +346,7 @@ FAULTS = [
         "self._stranger(request) or self._leader_is_alive(request, now)",
         "self._leader_is_alive(request, now)",
         "votes go to memberships as new as one's own",
-        1,
+        8,
         CHURN,
     ),
     Fault(

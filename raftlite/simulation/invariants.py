@@ -72,6 +72,8 @@ class Invariants:
             self._check_request(election, message, before, ready, real)
         for to, sent in ready.outbox:
             self._check_message(election, to, sent, real, rate)
+            if type(sent) is RequestVote and sent.transfer:
+                self._check_order(message, sent)
         for event in ready.events:
             self._check_event(election, event, real, rate)
         if election.role is Role.LEADER:
@@ -231,6 +233,11 @@ class Invariants:
             return  # a granted pre-vote speaks of the candidate's next term, not of the voter's
         if sent.term > saved.current_term + (type(sent) is RequestVote and sent.pre_vote):
             raise Violation("saved before sent", f"{node_id} sent {sent}, but saved {saved}")
+
+    def _check_order(self, order: Any, request: RequestVote) -> None:
+        """A request that lifts promises follows from an order of the leader of the term before, and from none older."""
+        if type(order) is not TimeoutNow or request.term != order.term + 1:
+            raise Violation("only a leader lifts the promises made to it", f"{request} followed from {order}")
 
     def _note_vote(self, voter: str, term: int, candidate: str) -> None:
         if self.vote_of.setdefault((voter, term), candidate) != candidate:
