@@ -5,6 +5,7 @@
 #   make test        the quick tests
 #   make check       ruff and mypy
 #   make test-all    every test, slow ones too, on every CPython from 3.9 to 3.13 of this machine
+#   make simulate    ten thousand simulated clusters, then every interleaving of a small one
 #   make wheel       build dist/raftlite-*.whl
 #   make clean       remove whatever the other words have made
 #
@@ -17,7 +18,7 @@ ARGS =
 # Only what the words install is to be imported.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: all demo test check test-all wheel clean
+.PHONY: all demo test check test-all simulate wheel clean
 .NOTPARALLEL:
 
 all: check test
@@ -33,6 +34,10 @@ check:
 	@$(PYTHON) tests/environment.py .venv dev
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m mypy
+
+simulate:
+	@PYTHONPATH="$(CURDIR)" $(PYTHON) -m raftlite simulate --seeds 10000 $(ARGS)
+	@PYTHONPATH="$(CURDIR)" $(PYTHON) -m raftlite simulate --exhaustive
 
 test-all:
 	@$(PYTHON) tests/run_on_every_python.py $(ARGS)
