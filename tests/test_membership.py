@@ -755,11 +755,11 @@ def test_a_follower_changes_nothing_itself():
     assert election.membership == members(3, 1, "abc")
 
 
-def alone(now=2.0):
-    """A leader that has been the only voter until `now`."""
+def alone():
+    """A leader that has been the only voter until 2.0."""
     election = new_member("a", "a", min_nodes=1)
-    while election.deadline <= now:
-        election.timeout(election.deadline)
+    for number in range(1, 17):
+        election.timeout(0.125 * number)
     return election
 
 
@@ -780,10 +780,11 @@ def test_the_lease_of_the_old_voters_is_not_prolonged():
     election = alone()
     before = election.lease_expires_at
     election.receive(AddNode("b"), 2.0)
-    while election.role is Role.LEADER:
-        now = election.deadline
-        election.timeout(now)
-    assert now == before
+    for now in (2.25, 2.5, 2.75):
+        assert sent(election.timeout(now), Heartbeat)
+        assert election.lease_expires_at == before
+    election.timeout(before)
+    assert election.role is Role.FOLLOWER
 
 
 def test_the_lease_of_the_voters_before_the_old_ones_is_not_kept():
