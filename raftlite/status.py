@@ -46,6 +46,8 @@ def explain(status: Status, unreachable: Dict[str, str]) -> str:
     if status.leader_id is not None:
         return ""
     voters = status.membership.voters
+    if status.node_id not in status.membership.ids:
+        return f"{status.node_id} was removed from the cluster and waits to be added again"
     if status.node_id not in voters:
         return "an observer waits for the voters to elect a leader"
     if status.membership.term == 0 and len(voters) < status.min_nodes:
