@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -34,6 +35,7 @@ EX_OK, EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_CANTCREAT, EX_IOERR, EX_TEMPFAI
 INTERRUPTED = 128 + 2
 
 AUTHKEY_VARIABLE = "RAFTLITE_AUTHKEY"
+SHORTEST_WAIT, LONGEST_WAIT = 0.001, 86_400.0  # seconds, as for every duration of `Timing`
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,12 +50,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
+        print(end="", flush=True)
         return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone; keep the interpreter from complaining when it flushes what is left.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EX_OK
     except ConfigError as error:
         return _fail(options, str(error), EX_CONFIG)
@@ -61,6 +63,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return _fail(options, str(error), EX_IOERR)
     except OSError as error:
         return _fail(options, error.strerror or str(error), EX_CANTCREAT)
+
+
+def _drop_output() -> None:
+    """Whoever read the output has gone: keep the interpreter from complaining when it flushes what is left."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _fail(options: argparse.Namespace, reason: str, code: int) -> int:
@@ -288,22 +296,40 @@ def _sentence(name: str, facts: Dict[str, Any]) -> str:
     return f"{clock} {_SENTENCES[name].format(**facts)}"
 
 
-class _Ended(threading.Event):
-    signal: Optional[int] = None
+class _Ended:
+    """What a signal handler sets and the body waits for.
+
+    A handler interrupts the body anywhere, so it must not need a lock that the body may hold: `threading.Event` does.
+    """
+
+    def __init__(self) -> None:
+        self.signal: Optional[int] = None
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self, number: int) -> None:
+        self.signal = number
+        self._wake.put(None)
+
+    def wait(self, timeout: float) -> bool:
+        """Whether there was a signal, after `timeout` seconds or as soon as there is."""
+        if self.signal is None:
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=timeout)
+        return self.signal is not None
 
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[_Ended]:
-    """Turn SIGINT and SIGTERM into an event for the body; a second one ends the process at once."""
+    """Turn SIGINT and SIGTERM into an `_Ended` for the body; a second one ends the process at once."""
     ended = _Ended()
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
     def end(number: int, frame: object) -> None:
-        for each in before:
+        for each in numbers:
             signal.signal(each, signal.SIG_DFL)
-        ended.signal = number
-        ended.set()
+        ended.set(number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield ended
     finally:
@@ -314,13 +340,18 @@ def _stop_signals() -> Iterator[_Ended]:
 def _peers(options: List[str]) -> Dict[str, str]:
     peers: Dict[str, str] = {}
     for option in options:
-        node_id, separator, address = option.partition("=")
-        if not separator:
-            raise ConfigError(f"--peer is {option!r}, but must be ID=ADDRESS")
+        node_id, address = _split("--peer", option)
         if node_id in peers:
             raise ConfigError(f"--peer gives {node_id!r} twice, but ids must be unique")
         peers[node_id] = address
     return peers
+
+
+def _split(name: str, option: str) -> Tuple[str, str]:
+    node_id, separator, address = option.partition("=")
+    if not separator:
+        raise ConfigError(f"{name} is {option!r}, but must be ID=ADDRESS")
+    return node_id, address
 
 
 def _authkey(options: argparse.Namespace) -> bytes:
@@ -340,12 +371,15 @@ def _authkey(options: argparse.Namespace) -> bytes:
 
 
 def _run_add(options: argparse.Namespace) -> int:
-    ((node_id, address),) = _peers([options.member]).items()
+    node_id, address = _split("the member", options.member)
     return _ask(options, id=node_id, at=address, voter=not options.observer)
 
 
 def _ask(options: argparse.Namespace, **details: Any) -> int:
     key = _authkey(options)
+    if not SHORTEST_WAIT <= options.timeout <= LONGEST_WAIT:
+        bounds = f"from {SHORTEST_WAIT:g} to {LONGEST_WAIT:g} seconds"
+        raise ConfigError(f"--timeout is {options.timeout!r}, but must be a number {bounds}")
     try:
         status = ask_member(options.address, key, options.cluster, options.timeout, options.command, **details)
     except OSError as error:

@@ -8,19 +8,23 @@ import os
 import queue
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from raftlite.clock import boot_clock
 from raftlite.errors import ConfigError
 
 PATIENCE = 10.0  # seconds for each step, many times what it takes
 STARTUP = 30.0  # and for the first election, because starting Python on a busy machine takes its time
+
+
+LONGEST_PATH = 100  # of a Unix socket; systems differ from 103 bytes on
 
 
 class DemoFailed(Exception):
@@ -42,13 +46,15 @@ class _Process:
         for line in self.popen.stdout:
             with contextlib.suppress(ValueError):
                 self._events.put({**json.loads(line), "pid": self.popen.pid})
+        self._events.put({"event": "ended", "node": self.node_id, "pid": self.popen.pid})
 
-    def end(self, number: int) -> None:
-        self.popen.send_signal(number)
-        self.popen.wait()
+    def wait(self, timeout: Optional[float] = None) -> int:
+        """Wait for the process to end; return its exit status. Raises `subprocess.TimeoutExpired`."""
+        status = self.popen.wait(timeout)
         self._reader.join()
         if self.popen.stdout is not None:
             self.popen.stdout.close()
+        return status
 
 
 class _Cluster:
@@ -59,7 +65,7 @@ class _Cluster:
         self.folder = folder
         self.events: queue.Queue[Any] = queue.Queue()
         self.processes: Dict[str, _Process] = {}
-        self.addresses = {node_id: str(Path(folder) / f"{node_id}.sock") for node_id in ids}
+        self.addresses = _addresses(ids, folder)
         self._environment = {**os.environ, "RAFTLITE_AUTHKEY": secrets.token_hex(16)}
         package = str(Path(__file__).resolve().parent.parent)
         self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
@@ -73,8 +79,10 @@ class _Cluster:
         self.processes[node_id] = _Process(node_id, command, self._environment, self.events)
         return self.processes[node_id].popen.pid
 
-    def kill(self, node_id: str, number: int) -> None:
-        self.processes.pop(node_id).end(number)
+    def kill(self, node_id: str) -> None:
+        process = self.processes.pop(node_id)
+        process.popen.kill()
+        process.wait()
 
     def wait(self, what: str, seconds: float, is_it: Callable[[Dict[str, Any]], bool]) -> Dict[str, Any]:
         """Return the next event that `is_it` accepts; raise `DemoFailed` with `what` if there is none in time."""
@@ -84,14 +92,27 @@ class _Cluster:
                 event: Dict[str, Any] = self.events.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 raise DemoFailed(f"{what} within {seconds:g} s") from None
-            if is_it(event):
+            if event["event"] == "ended":
+                self._check_end(event["node"], event["pid"])
+            elif is_it(event):
                 return event
 
+    def _check_end(self, node_id: str, pid: int) -> None:
+        process = self.processes.get(node_id)
+        if process is not None and process.popen.pid == pid:
+            raise DemoFailed(f"{node_id} ended by itself with status {process.popen.wait()}")
+
     def stop(self) -> None:
+        """Tell every member to stop; raise `DemoFailed` unless all do so in order."""
         for process in self.processes.values():
-            process.popen.send_signal(signal.SIGTERM)
-        for process in self.processes.values():
-            process.end(signal.SIGTERM)
+            process.popen.terminate()
+        for node_id, process in self.processes.items():
+            try:
+                status = process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                raise DemoFailed(f"{node_id} did not stop within {PATIENCE:g} s") from None
+            if status != 0:
+                raise DemoFailed(f"{node_id} ended with status {status} when it was told to stop")
         self.processes.clear()
 
     def __enter__(self) -> _Cluster:
@@ -100,7 +121,30 @@ class _Cluster:
     def __exit__(self, *_: object) -> None:
         """Whatever happened, no process is left behind."""
         for node_id in list(self.processes):
-            self.kill(node_id, signal.SIGKILL)
+            self.kill(node_id)
+
+
+def _addresses(ids: List[str], folder: str) -> Dict[str, str]:
+    paths = {node_id: str(Path(folder) / f"{node_id}.sock") for node_id in ids}
+    if hasattr(socket, "AF_UNIX") and max(map(len, paths.values())) <= LONGEST_PATH:
+        return paths
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in ids]
+        return {node_id: f"127.0.0.1:{sock.getsockname()[1]}" for node_id, sock in zip(ids, sockets)}
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM leave the body as Ctrl-C does, so that no process outlives it."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_demo(nodes: int, as_json: bool) -> int:
@@ -109,7 +153,10 @@ def run_demo(nodes: int, as_json: bool) -> int:
         raise ConfigError(f"--nodes is {nodes}, but must be a number from 3 to 9")
     say = _Narrator(as_json)
     ids = [f"n{number}" for number in range(1, nodes + 1)]
-    with tempfile.TemporaryDirectory(prefix="raftlite-") as folder, _Cluster(ids, folder) as cluster:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_ended_by_sigterm())
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="raftlite-"))
+        cluster = stack.enter_context(_Cluster(ids, folder))
         try:
             _show(cluster, say)
         except DemoFailed as failure:
@@ -123,13 +170,14 @@ def _show(cluster: _Cluster, say: _Narrator) -> None:
     size = len(cluster.ids)
     say.step("start", f"Starting {size} processes that talk over sockets and save their votes in SQLite")
     for node_id in cluster.ids:
-        say.fact("process", f"{node_id}  pid {cluster.start(node_id)}", node=node_id)
+        pid = cluster.start(node_id)
+        say.fact("process", f"{node_id}  pid {pid}", node=node_id, pid=pid)
 
     leader, term = _wait_for_agreement(cluster, set(cluster.ids), 0, STARTUP)
     say.step("elected", f"{leader} is elected in term {term}; all {size} agree", leader=leader, term=term)
 
     killed_at = boot_clock()
-    cluster.kill(leader, signal.SIGKILL)
+    cluster.kill(leader)
     say.step("killed", f"kill -9 {leader}", leader=leader)
     win = cluster.wait("no other member was elected", PATIENCE, lambda event: _is_win(event, term))
     milliseconds = (win["clock"] - killed_at) * 1000
@@ -138,7 +186,7 @@ def _show(cluster: _Cluster, say: _Narrator) -> None:
     say.step("takeover", text, leader=successor, term=new_term, milliseconds=milliseconds)
 
     pid = cluster.start(leader)
-    say.step("restart", f"Restarting {leader}  pid {pid}", node=leader)
+    say.step("restart", f"Restarting {leader}  pid {pid}", node=leader, pid=pid)
     seen = cluster.wait(
         f"{leader} did not come back as a follower",
         STARTUP,
