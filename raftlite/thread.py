@@ -274,10 +274,11 @@ class ElectionThread:
         def answer() -> Any:
             return self._outcomes[id(request)]
 
+        self.check_process()
         with self._state_changed:
             self._outcomes[id(request)] = None
         try:
-            self._put(request)
+            self._ask(request)
             outcome = self._wait(answer, timeout, "the membership is not changed")
         finally:
             self._outcomes.pop(id(request), None)

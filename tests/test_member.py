@@ -96,6 +96,17 @@ def test_members_on_ports_that_the_system_chose_are_let_in_one_by_one():
         eventually(lambda: members["b"].status().why == "stopped", "told that it was removed")
 
 
+@pytest.mark.parametrize("node_id", ["", 5, None])
+def test_a_change_that_names_no_node_is_refused_at_once(node_id):
+    """The member would leave it aside, and the caller would wait for ever."""
+    with alone() as member:
+        member.wait_until_leader(PATIENCE)
+        with pytest.raises(ConfigError, match=f"node id is {node_id!r}, but must be"):
+            member.remove_node(node_id, timeout=PATIENCE)
+        with pytest.raises(ConfigError, match=f"node id is {node_id!r}, but must be"):
+            member.add_node(node_id, "127.0.0.1:1", timeout=PATIENCE)
+
+
 def test_an_observer_follows_and_never_leads(addresses):
     """Two voters and somebody who only wants to know."""
     del addresses["c"]
