@@ -1,509 +1,388 @@
-"""What every `Node` promises, over every transport: those of raftlite, and the one written in examples/own_node.py."""
+"""What every `Node` does, whatever carries its messages: one suite for each transport that comes with raftlite.
+
+A transport of your own passes it too, once it has an entry in `TRANSPORTS`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import queue
-import signal
+import random
 import socket
 import tempfile
 import threading
-from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from conftest import everything_open
 from threads import PATIENCE, eventually
 
-from raftlite import (
-    ConfigError,
-    ConnectionListener,
-    ElectionThread,
+from raftlite import AddNode, ConnectionListener, ElectionThread, Membership, Node, NodeInfo, QueueNode, Timing
+from raftlite.codec import MAX_MESSAGE_BYTES
+from raftlite.messages import (
+    ChangeRequest,
+    ChangeResponse,
     Heartbeat,
     HeartbeatResponse,
-    Membership,
-    Node,
-    NodeInfo,
-    QueueNode,
     RequestVote,
     RequestVoteResponse,
     TimeoutNow,
-    Timing,
 )
-from raftlite.codec import encode
 
-TIMING = Timing(heartbeat_interval=0.05, election_timeout=0.3, message_timeout=10.0)  # no message is late
-IMPATIENT = Timing(heartbeat_interval=0.05, election_timeout=0.3, message_timeout=0.3)
-MEMBERSHIP = Membership(3, 2, (NodeInfo("a", address="10.0.0.1:7600"), NodeInfo("b"), NodeInfo("ç", voter=False)))
+UNHURRIED = Timing(message_timeout=PATIENCE)  # nothing is dropped for its age, however busy the machine is
+HURRIED = Timing(message_timeout=0.1)  # what cannot be reached is given up soon
+ELECTIONS = Timing(heartbeat_interval=0.05, election_timeout=0.3)
+
+MEMBERSHIP = Membership(3, 7, (NodeInfo("a"), NodeInfo("ü–ß 1", True, "[::1]:7000"), NodeInfo("c", False, "/run/c")))
 MESSAGES = [
-    RequestVote(4, "a", (3, 2), ("a", "b"), pre_vote=True),
-    RequestVoteResponse(4, "a", False, reason="voted for ç in term 4", membership=MEMBERSHIP),
-    Heartbeat(4, "a", 7, (3, 2), MEMBERSHIP),
-    HeartbeatResponse(4, "a", 7, (3, 2), 1.5),
+    RequestVote(1, "a", (0, 1), ("a", "b", "c"), pre_vote=True),
+    RequestVote(2**53, "a", (3, 7), (), transfer=True),
+    RequestVoteResponse(2, "a", False, True, 'no: "quoted", and ü\u2028', MEMBERSHIP),
+    RequestVoteResponse(2, "a", True),
+    Heartbeat(3, "a", 1, (3, 7), MEMBERSHIP),
+    HeartbeatResponse(3, "a", 1, (3, 7), 0.1 + 0.2),
     TimeoutNow(4, "a"),
+    ChangeRequest(4, "a", 9, "add", NodeInfo("d", True, "/tmp/with space")),
+    ChangeResponse(4, "a", 9, "refused", "x" * 1000, MEMBERSHIP),
 ]
-# Close to the longest message that there is, so that a peer that does not read is soon full.
-LONG = Heartbeat(1, "a", 1, (1, 1), Membership(1, 1, tuple(NodeInfo(f"n{n}", address="x" * 900) for n in range(60))))
-
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "own_node.py"
 
 
-class Queues:
-    """Threads of one process."""
-
-    keeps_order = True
-    stops = False  # a thread cannot be stopped with a signal
-    timing = TIMING
-
-    def __init__(self, folder):
-        self.inboxes = {}
-
-    def listen(self, node_id):
-        self.inboxes[node_id] = queue.Queue()
-        return self.inboxes[node_id]
-
-    def node(self, sender_id, node_id):
-        return QueueNode(node_id, self.inboxes[node_id])
-
-    def stop_listening(self, node_id):
-        """The thread ends; nobody reads its inbox any more."""
-
-    def node_of_nobody(self, sender_id):
-        return QueueNode("nobody", queue.Queue())
-
-    def node_of_one_that_does_not_read(self, sender_id):
-        return QueueNode("deaf", queue.Queue(maxsize=3))
-
-    def close(self):
-        pass
+# --- The transports ----------------------------------------------------------------------------------------------
 
 
-class Connections:
-    """Processes and machines, by way of the address that `address_of` makes."""
+class Transport:
+    """Joins the members of a test. What it opens is closed at the end of it, or before."""
 
-    keeps_order = True
-    stops = True
-    timing = TIMING
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.stack = stack
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.listeners = {}
-        self.sockets = []
-
-    def address_of(self, name):
+    def open(self, node_id: str, timing: Timing = UNHURRIED, length: int = 0) -> queue.Queue[Any]:
+        """Begin to receive as `node_id`, into an inbox that holds `length` messages (0: any number)."""
         raise NotImplementedError
 
-    def listen(self, node_id):
-        listener = ConnectionListener(self.address_of(node_id), node_id=node_id, authkey="key", timing=self.timing)
-        self.listeners[node_id] = listener.start()
-        return listener.inbox
+    def node(self, sender_id: str, to: str) -> Node:
+        """A handle by which `sender_id`, which receives already, sends to `to`, which may or may not."""
+        raise NotImplementedError
 
-    def node(self, sender_id, node_id):
-        return self.listeners[sender_id].node(node_id, self.listeners[node_id].address)
+    def shut(self, node_id: str) -> None:
+        """Receive no more as `node_id`: its process is gone."""
+        raise NotImplementedError
 
-    def stop_listening(self, node_id):
+    def hang(self, node_id: str) -> None:
+        """Be there as `node_id`, and never read."""
+        raise NotImplementedError
+
+
+class Queues(Transport):
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        super().__init__(stack)
+        self.inboxes: Dict[str, queue.Queue[Any]] = {}
+
+    def open(self, node_id: str, timing: Timing = UNHURRIED, length: int = 0) -> queue.Queue[Any]:
+        self.inboxes[node_id] = queue.Queue(length)
+        return self.inboxes[node_id]
+
+    def node(self, sender_id: str, to: str) -> Node:
+        return QueueNode(to, self.inboxes.setdefault(to, queue.Queue(1)))
+
+    def shut(self, node_id: str) -> None:
+        pass  # the thread has ended and nobody takes anything out of its inbox any more
+
+    def hang(self, node_id: str) -> None:
+        self.open(node_id, length=1)
+
+
+class Connections(Transport):
+    """`host` is what the addresses begin with; for None they are the paths of Unix sockets."""
+
+    def __init__(self, stack: contextlib.ExitStack, host: Optional[str]) -> None:
+        super().__init__(stack)
+        self.host = host
+        self.folder = stack.enter_context(tempfile.TemporaryDirectory()) if host is None else ""
+        self.listeners: Dict[str, ConnectionListener] = {}
+        self.addresses: Dict[str, str] = {}
+
+    def open(self, node_id: str, timing: Timing = UNHURRIED, length: int = 0) -> queue.Queue[Any]:
+        return self._listen(node_id, timing, length).start().inbox
+
+    def node(self, sender_id: str, to: str) -> Node:
+        if to not in self.addresses:
+            self._listen(to).close()  # its address is nobody's from now on
+        return self.listeners[sender_id].node(to, self.addresses[to])
+
+    def shut(self, node_id: str) -> None:
         self.listeners[node_id].close()
 
-    def node_of_nobody(self, sender_id):
-        """Its address exists, and nobody has ever listened there."""
-        return self.listeners[sender_id].node("nobody", self.own_socket("nobody"))
+    def hang(self, node_id: str) -> None:
+        self._listen(node_id)  # the system accepts connections; the listener never does
 
-    def node_of_one_that_does_not_read(self, sender_id):
-        """It listens and accepts nothing: the connection is there, and nothing comes over it."""
-        return self.listeners[sender_id].node("deaf", self.own_socket("deaf", backlog=1))
-
-    def own_socket(self, name, backlog=None):
-        address = self.address_of(name)
-        sock, bound = bind(address)
-        self.sockets.append(sock)
-        if backlog is not None:
-            sock.listen(backlog)
-        return bound
-
-    def start_process(self, start_child):
-        """A process that prints what it receives as `b`, and a node to send to it as `a`."""
-        child = start_child(RECEIVE, self.address_of("b"))
-        return child, self.listeners["a"].node("b", child.read_line())
-
-    def close(self):
-        for listener in self.listeners.values():
-            listener.close()
-        for sock in self.sockets:
-            sock.close()
+    def _listen(self, node_id: str, timing: Timing = HURRIED, length: int = 0) -> ConnectionListener:
+        address = f"{self.folder}/{node_id}" if self.host is None else f"{self.host}:0"
+        listener = ConnectionListener(address, queue.Queue(length), node_id=node_id, timing=timing)
+        self.stack.callback(listener.close)
+        self.listeners[node_id], self.addresses[node_id] = listener, listener.address
+        return listener
 
 
-def bind(address):
-    """A socket bound to `address`, and the address with the port that it got."""
-    if "/" in address:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.bind(address)
-        return sock, address
-    host = address.rpartition(":")[0].strip("[]")
-    family, *_, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.bind(place)
-    return sock, f"{address.rpartition(':')[0]}:{sock.getsockname()[1]}"
+class Datagrams(Transport):
+    """The example of a transport of one's own."""
 
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        super().__init__(stack)
+        self.example = load_example("own_node")
+        self.sockets: Dict[str, socket.socket] = {}
+        self.addresses: Dict[str, Tuple[str, int]] = {}
+        self.receivers: Dict[str, threading.Thread] = {}
 
-RECEIVE = """
-    import sys
-    from raftlite import ConnectionListener
-    from raftlite.codec import encode
-    with ConnectionListener(sys.argv[1], node_id="b", authkey="key") as listener:
-        print(listener.address)
-        while True:
-            print(encode(listener.inbox.get()).decode())
-"""
-
-
-class UnixSockets(Connections):
-    def address_of(self, name):
-        return str(self.folder / name)
-
-
-class IPv4(Connections):
-    def address_of(self, name):
-        return "127.0.0.1:0"
-
-
-class IPv6(Connections):
-    def __init__(self, folder):
-        super().__init__(folder)
-        try:
-            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-        except OSError as error:
-            pytest.skip(f"this machine has no IPv6: {error}")
-
-    def address_of(self, name):
-        return "[::1]:0"
-
-
-class HostName(Connections):
-    def address_of(self, name):
-        return "localhost:0"
-
-
-class OwnNode:
-    """The transport of examples/own_node.py: datagrams, which may be lost and overtake each other."""
-
-    keeps_order = False
-    stops = True
-
-    def __init__(self, folder):
-        self.example = load_example()
-        self.sockets = {}
-        self.receivers = {}
-
-    def listen(self, node_id):
-        self.own_socket(node_id)
-        inbox = queue.Queue()
-        receiver = threading.Thread(target=self.example.receive, args=(self.sockets[node_id], inbox))
-        self.receivers[node_id] = receiver
-        receiver.start()
+    def open(self, node_id: str, timing: Timing = UNHURRIED, length: int = 0) -> queue.Queue[Any]:
+        inbox: queue.Queue[Any] = queue.Queue(length)
+        receive, sock = self.example.receive, self._bind(node_id)
+        self.receivers[node_id] = threading.Thread(target=receive, args=(sock, inbox), name=f"receives-{node_id}")
+        self.receivers[node_id].start()
+        self.stack.callback(self.shut, node_id)
         return inbox
 
-    def own_socket(self, name):
-        self.sockets[name] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sockets[name].bind(("127.0.0.1", 0))
+    def node(self, sender_id: str, to: str) -> Node:
+        if to not in self.sockets:
+            self._bind(to).close()  # its address is nobody's from now on
+        return self.example.UDPNode(to, self.addresses[to])
 
-    def node(self, sender_id, node_id):
-        return self.example.UDPNode(node_id, self.sockets[node_id].getsockname())
+    def shut(self, node_id: str) -> None:
+        sock, receiver = self.sockets[node_id], self.receivers[node_id]
+        if receiver.is_alive():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as knocker:
+                knocker.sendto(b"", sock.getsockname())
+            receiver.join(PATIENCE)
 
-    def stop_listening(self, node_id):
-        receiver = self.receivers.pop(node_id)
-        self.sockets[node_id].sendto(b"", self.sockets[node_id].getsockname())
-        receiver.join(PATIENCE)
-        self.sockets[node_id].close()
+    def hang(self, node_id: str) -> None:
+        self._bind(node_id)
 
-    def node_of_nobody(self, sender_id):
-        self.own_socket("nobody")
-        address = self.sockets["nobody"].getsockname()
-        self.sockets["nobody"].close()
-        return self.example.UDPNode("nobody", address)
-
-    def node_of_one_that_does_not_read(self, sender_id):
-        self.own_socket("deaf")
-        return self.node(sender_id, "deaf")
-
-    def start_process(self, start_child):
-        child = start_child(RECEIVE_DATAGRAMS)
-        return child, self.example.UDPNode("b", ("127.0.0.1", int(child.read_line())))
-
-    def close(self):
-        for node_id in list(self.receivers):
-            self.stop_listening(node_id)
-        for sock in self.sockets.values():
-            sock.close()
+    def _bind(self, node_id: str) -> socket.socket:
+        sock = self.stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        sock.bind(("127.0.0.1", 0))
+        self.sockets[node_id], self.addresses[node_id] = sock, sock.getsockname()
+        return sock
 
 
-def load_example():
-    spec = importlib.util.spec_from_file_location("own_node", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def load_example(name: str) -> Any:
+    path = Path(__file__).resolve().parent.parent / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"example_{name}", path)
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return example
 
 
-RECEIVE_DATAGRAMS = """
-    import socket
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(("127.0.0.1", 0))
-    print(sock.getsockname()[1])
-    while True:
-        print(sock.recv(65536).decode())
-"""
-
-TRANSPORTS = [Queues, UnixSockets, IPv4, IPv6, HostName, OwnNode]
-
-
-@pytest.fixture(params=TRANSPORTS, ids=lambda transport: transport.__name__)
-def transport(request):
-    if request.param is UnixSockets and not hasattr(socket, "AF_UNIX"):
-        pytest.skip("this system has no Unix sockets")
-    with tempfile.TemporaryDirectory(prefix="raftlite-") as folder:  # short: the path of a socket has 100 characters
-        transport = request.param(Path(folder))
-        yield transport
-        transport.close()
-
-
-@pytest.fixture
-def pair(transport):
-    """A handle by which `a` sends to `b`, connected, and the inbox of `b`."""
-    transport.listen("a")
-    inbox = transport.listen("b")
-    node = transport.node("a", "b")
-    eventually(lambda: not node.trouble, "connected")
-    yield node, inbox
-    node.close()
-
-
-def within_patience(call):
-    """Run `call` on a thread of its own, and fail if it raises or has not returned after a long time."""
-    outcome = queue.Queue()
-
-    def run():
+def why_not(family: str, address: Tuple[Any, ...]) -> str:
+    """Why this machine cannot listen on an address, or nothing."""
+    if not hasattr(socket, family):
+        return f"this Python has no {family}"
+    with contextlib.ExitStack() as stack:
         try:
-            outcome.put((call(), None))
+            stack.enter_context(socket.socket(getattr(socket, family), socket.SOCK_STREAM)).bind(address)
+        except OSError as error:
+            return f"this machine has no {address[0]}: {error}"
+    return ""
+
+
+TRANSPORTS: Dict[str, Tuple[Callable[[contextlib.ExitStack], Transport], str]] = {
+    "QueueNode": (Queues, ""),
+    "ConnectionNode on a Unix socket": (
+        lambda stack: Connections(stack, None),
+        "" if hasattr(socket, "AF_UNIX") else "this Python has no AF_UNIX",
+    ),
+    "ConnectionNode on IPv4": (lambda stack: Connections(stack, "127.0.0.1"), ""),
+    "ConnectionNode on IPv6": (lambda stack: Connections(stack, "[::1]"), why_not("AF_INET6", ("::1", 0))),
+    "ConnectionNode on a host name": (lambda stack: Connections(stack, "localhost"), ""),
+    "UDPNode of the examples": (Datagrams, ""),
+}
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: Any) -> Iterator[Transport]:
+    make, reason_to_skip = TRANSPORTS[request.param]
+    if reason_to_skip:
+        pytest.skip(reason_to_skip)
+    with contextlib.ExitStack() as stack:
+        yield make(stack)
+
+
+# --- The contract ------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def in_time(what: str) -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Run calls on a thread, so that one that hangs or raises fails the test instead of stopping it."""
+    errors: List[BaseException] = []
+    calls: List[Callable[[], object]] = []
+
+    def run() -> None:
+        try:
+            for call in calls:
+                call()
         except BaseException as error:
-            outcome.put((None, error))
+            errors.append(error)
 
-    threading.Thread(target=run, name="call", daemon=True).start()
+    yield calls.append
+    thread = threading.Thread(target=run, name="test-calls", daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive(), f"{what} hangs"
+    assert not errors, f"{what} raised {errors[0]!r}"
+
+
+def send_many(node: Node) -> None:
+    """More than any queue or buffer holds; if one in a hundred waited for any timeout, this would take too long."""
+    large = Membership(1, 1, tuple(NodeInfo(f"{number:0100}") for number in range(200)))
+    with in_time("send_message") as calls:
+        for round_number in range(5_000):
+            membership = large if round_number % 10 == 0 else None
+            calls(lambda n=round_number, m=membership: node.send_message(Heartbeat(1, "a", n, (1, 1), m)))
+
+
+def close(node: Node) -> None:
+    with in_time("close") as calls:
+        calls(node.close)
+
+
+@contextlib.contextmanager
+def closed(node: Node) -> Iterator[Node]:
     try:
-        result, error = outcome.get(timeout=PATIENCE)
-    except queue.Empty:
-        pytest.fail("it has not returned")
-    if error is not None:
-        raise error
-    return result
+        yield node
+    finally:
+        close(node)
 
 
-def arrives(node, inbox):
-    """Whether a message does, sent anew each time, since it may be too late on a busy machine."""
-    node.send_message(TimeoutNow(2, "a"))
-    with suppress(queue.Empty):
-        return inbox.get(timeout=0.1) == TimeoutNow(2, "a")
-
-
-def send_a_lot(node):
-    """More than fits into any buffer between here and a peer that does not read."""
-    for _ in range(2_000):
-        node.send_message(TimeoutNow(1, "a"))
-    for _ in range(300):
-        node.send_message(LONG)
-
-
-# --- Messages ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
-def test_a_message_arrives_unchanged(pair, message):
-    """Equal, and of the same types inside."""
-    node, inbox = pair
-    node.send_message(message)
-    received = inbox.get(timeout=PATIENCE)
-    assert received == message
-    assert repr(received) == repr(message)
+def test_a_message_arrives_unchanged_and_in_order(transport: Transport) -> None:
+    transport.open("a")
+    inbox = transport.open("b")
+    with closed(transport.node("a", "b")) as node:
+        for message in MESSAGES:
+            node.send_message(message)
+        assert [inbox.get(timeout=PATIENCE) for _ in MESSAGES] == MESSAGES
     assert inbox.empty()
 
 
-def test_messages_to_one_peer_keep_their_order(transport, pair):
-    """Where the transport promises it, as those of raftlite do while the connection holds."""
-    if not transport.keeps_order:
-        pytest.skip("datagrams may overtake each other")
-    node, inbox = pair
-    for burst in range(0, 300, 50):
-        sent = [Heartbeat(1, "a", number, (1, 1)) for number in range(burst, burst + 50)]
-        for message in sent:
-            node.send_message(message)
-        assert [inbox.get(timeout=PATIENCE) for _ in sent] == sent
+def test_each_of_two_senders_is_told_from_the_other(transport: Transport) -> None:
+    transport.open("a")
+    transport.open("c")
+    inbox = transport.open("b")
+    with closed(transport.node("a", "b")) as from_a, closed(transport.node("c", "b")) as from_c:
+        from_a.send_message(TimeoutNow(1, "a"))
+        from_c.send_message(TimeoutNow(1, "c"))
+        assert {inbox.get(timeout=PATIENCE) for _ in range(2)} == {TimeoutNow(1, "a"), TimeoutNow(1, "c")}
 
 
-def test_messages_of_several_peers_arrive_in_one_inbox(transport):
-    for node_id in "abc":
-        transport.listen(node_id)
-    inbox = transport.listen("d")
-    nodes = {sender_id: transport.node(sender_id, "d") for sender_id in "abc"}
-    eventually(lambda: not any(node.trouble for node in nodes.values()), "connected")
-    for sender_id, node in nodes.items():
-        node.send_message(TimeoutNow(1, sender_id))
-    assert sorted(inbox.get(timeout=PATIENCE).sender_id for _ in nodes) == ["a", "b", "c"]
-    for node in nodes.values():
-        node.close()
+def test_the_handle_knows_whom_it_reaches(transport: Transport) -> None:
+    transport.open("a")
+    transport.open("b")
+    with closed(transport.node("a", "b")) as node:
+        assert (node.node_id, node.voter) == ("b", True)
+        assert "'b'" in repr(node)
 
 
-# --- Peers that are not there -----------------------------------------------------------------------------------------
+def test_sending_to_a_peer_that_never_existed_returns_at_once(transport: Transport) -> None:
+    transport.open("a", HURRIED)
+    with closed(transport.node("a", "nobody")) as node:
+        send_many(node)
 
 
-@pytest.mark.parametrize("what", ["never existed", "is gone", "does not read"])
-def test_sending_to_a_peer_that_is_not_there_returns_at_once_and_raises_nothing(transport, what):
-    """And another peer gets its messages meanwhile."""
-    transport.timing = IMPATIENT
-    transport.listen("a")
-    inbox = transport.listen("b")
-    other = transport.node("a", "b")
-    eventually(lambda: not other.trouble, "connected")
-    if what == "never existed":
-        node = transport.node_of_nobody("a")
-    elif what == "does not read":
-        node = transport.node_of_one_that_does_not_read("a")
-    else:
-        transport.listen("c")
-        node = transport.node("a", "c")
-        eventually(lambda: not node.trouble, "connected")
-        transport.stop_listening("c")
-    within_patience(lambda: send_a_lot(node))
-    eventually(lambda: arrives(other, inbox), "heard of by the other peer")
-    within_patience(node.close)
-    within_patience(other.close)
+def test_sending_to_a_peer_that_has_gone_returns_at_once(transport: Transport) -> None:
+    transport.open("a", HURRIED)
+    inbox = transport.open("b")
+    with closed(transport.node("a", "b")) as node:
+        eventually(lambda: node.send_message(MESSAGES[-3]) or not inbox.empty(), "a message arrived")
+        transport.shut("b")
+        send_many(node)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
-def test_sending_to_a_process_that_is_stopped_returns_at_once_and_raises_nothing(transport, start_child):
-    """A stopped process accepts connections and reads nothing. When it goes on, so do the messages."""
-    if not transport.stops:
-        pytest.skip("the peer is a thread of this process")
-    transport.timing = IMPATIENT
-    transport.listen("a")
-    inbox = transport.listen("c")
-    other = transport.node("a", "c")
-    child, node = transport.start_process(start_child)
-    eventually(lambda: not node.trouble and not other.trouble, "connected")
-    child.send_signal(signal.SIGSTOP)
-    within_patience(lambda: send_a_lot(node))
-    eventually(lambda: arrives(other, inbox), "heard of by the other peer")
-
-    child.send_signal(signal.SIGCONT)
-    last = encode(TimeoutNow(3, "a")).decode()
-
-    def is_heard_again():
-        node.send_message(TimeoutNow(3, "a"))
-        return child.read_line() == last
-
-    eventually(is_heard_again, "heard again")
-    within_patience(node.close)
-    within_patience(other.close)
+def test_sending_to_a_peer_that_does_not_read_returns_at_once(transport: Transport) -> None:
+    transport.open("a", HURRIED)
+    transport.hang("b")
+    with closed(transport.node("a", "b")) as node:
+        send_many(node)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
-def test_closing_the_handle_of_a_process_that_is_stopped_leaves_nothing(transport, start_child):
-    """Also while more waits to be sent than the process will ever read."""
-    if not transport.stops:
-        pytest.skip("the peer is a thread of this process")
-    transport.timing = IMPATIENT
-    transport.listen("a")
-    child, node = transport.start_process(start_child)
-    eventually(lambda: not node.trouble, "connected")
-    child.send_signal(signal.SIGSTOP)
-    send_a_lot(node)
-    within_patience(node.close)
-    assert not threads_to("b")
-
-
-def threads_to(node_id):
-    return [thread.name for thread in threading.enumerate() if thread.name.endswith(f"-to-{node_id}")]
-
-
-# --- Closing ----------------------------------------------------------------------------------------------------------
-
-
-def test_after_closing_nothing_is_left_and_sending_is_harmless(transport):
-    """No thread, no file. Whoever still holds the handle may send: it is as if the peer were gone."""
-    before = set(threading.enumerate())
-    transport.listen("a")
-    transport.listen("b")
+def test_closing_twice_is_fine_and_sending_afterwards_too(transport: Transport) -> None:
+    transport.open("a")
+    inbox = transport.open("b")
     node = transport.node("a", "b")
-    eventually(lambda: not node.trouble, "connected")
-    node.close()
-    within_patience(lambda: send_a_lot(node))
-    transport.close()
-    assert set(threading.enumerate()) <= before
+    node.send_message(MESSAGES[0])
+    assert inbox.get(timeout=PATIENCE) == MESSAGES[0]
+    close(node)
+    close(node)
+    with in_time("send_message") as calls:
+        calls(lambda: node.send_message(MESSAGES[0]))
 
 
-def test_what_was_sent_before_closing_still_arrives(transport, pair):
-    """A leader that stops hands over with its last message."""
-    node, inbox = pair
-    for term in range(20):
-        node.send_message(TimeoutNow(term, "a"))
-    node.close()
-    assert {inbox.get(timeout=PATIENCE).term for _ in range(20)} == set(range(20))
+@pytest.mark.parametrize("peer", ["there", "gone", "hanging", "nobody"])
+def test_nothing_is_left_of_a_handle_that_is_closed(transport: Transport, peer: str) -> None:
+    transport.open("a", HURRIED)
+    if peer in ("there", "gone"):
+        transport.open(peer)
+    if peer == "hanging":
+        transport.hang(peer)
+    transport.node("a", peer).close()  # what the peer has opened on its side is there from now on
+    before = everything_open()
+    node = transport.node("a", peer)
+    if peer == "gone":
+        transport.shut(peer)
+    node.send_message(MESSAGES[0])
+    close(node)
+
+    def left() -> List[str]:
+        return [text for key, text in everything_open().items() if key not in before]
+
+    eventually(lambda: not left(), f"rid of {left()}")
 
 
-# --- The handle itself ------------------------------------------------------------------------------------------------
+def test_the_longest_message_that_may_be_sent_arrives(transport: Transport) -> None:
+    transport.open("a")
+    inbox = transport.open("b")
+    nodes = tuple(NodeInfo(f"{number:0100}", True, "x" * 300) for number in range(145))
+    message = Heartbeat(1, "a", 1, (1, 1), Membership(1, 1, nodes))
+    assert len(repr(message)) > 0.9 * MAX_MESSAGE_BYTES
+    if isinstance(transport, Datagrams):
+        pytest.skip("a datagram is shorter")
+    with closed(transport.node("a", "b")) as node:
+        node.send_message(message)
+        assert inbox.get(timeout=PATIENCE) == message
 
 
-def test_a_handle_says_whom_it_is_for(transport, pair):
-    """The election asks for the id, the membership for the vote, the log for the repr."""
-    node, _ = pair
-    assert isinstance(node, Node)
-    assert node.node_id == "b"
-    assert node.voter is True
-    assert "'b'" in repr(node)
-    assert NodeInfo.of(node) == NodeInfo("b", True, node.address)
+def test_three_members_elect_one_leader_and_another_when_it_stops(transport: Transport) -> None:
+    grants: queue.Queue[Tuple[int, str]] = queue.Queue()
+    inboxes = {node_id: transport.open(node_id, Timing(message_timeout=1.0)) for node_id in "abc"}
+    members: Dict[str, ElectionThread] = {}
+    with contextlib.ExitStack() as stack:
+        for number, (node_id, inbox) in enumerate(inboxes.items()):
+            nodes = [transport.node(node_id, peer) for peer in inboxes if peer != node_id]
+            member = ElectionThread(node_id, nodes, timing=ELECTIONS, inbox=inbox, rng=random.Random(number))
+            member.on_elected(lambda leadership: grants.put((leadership.term, leadership.node_id)))
+            members[node_id] = stack.enter_context(member)
+        first = eventually(lambda: agreed(members.values()), "agreed on a leader")
+        members.pop(first).stop()
+        assert eventually(lambda: agreed(members.values()), "agreed on another leader") != first
+    history = [grants.get_nowait() for _ in range(grants.qsize())]
+    assert len({term for term, _ in history}) == len(history), f"two leaders in one term: {history}"
 
 
-@pytest.mark.parametrize("node_id", ["", "b\n", "b" * 129, None, 7, b"b"])
-def test_a_handle_needs_a_proper_id(node_id):
-    with pytest.raises(ConfigError, match="node id is"):
-        QueueNode(node_id, queue.Queue())
+def agreed(members: Any) -> Optional[str]:
+    """The one whom all name, and who leads by its own account."""
+    named = {member.leader_id for member in members}
+    leading = {member.node_id for member in members if member.is_leader}
+    return named.pop() if len(named) == 1 and named == leading else None
 
 
-# --- An election ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def members(transport):
-    """Three members that reach each other over the transport."""
-    inboxes = {node_id: transport.listen(node_id) for node_id in "abc"}
-    with ExitStack() as stack:
-        yield {node_id: stack.enter_context(new_member(transport, node_id, inboxes[node_id])) for node_id in "abc"}
-        stack.close()
-        assert not [thread for thread in threading.enumerate() if "-to-" in thread.name]
-
-
-def new_member(transport, node_id, inbox):
-    peers = [transport.node(node_id, peer) for peer in "abc" if peer != node_id]
-    return ElectionThread(node_id, peers, timing=TIMING, inbox=inbox)
-
-
-def agreement(members):
-    """The leader that all follow and that holds its lease, if there is one at this moment."""
-    leaders = {member.leader_id for member in members.values()}
-    leader = leaders.pop() if len(leaders) == 1 else None
-    return leader if leader in members and members[leader].is_leader else None
-
-
-def test_three_members_elect_one_leader_and_another_when_it_stops(members):
-    """Each leads in terms of its own; those that are left agree again."""
-    tokens = {node_id: [] for node_id in members}
-    for node_id, member in members.items():
-        member.on_elected(lambda leadership, node_id=node_id: tokens[node_id].append(leadership.token))
-    first = eventually(lambda: agreement(members), "a leader that all follow")
-    term = members[first].current_term
-    members.pop(first).stop()
-    second = eventually(lambda: agreement(members), "another leader that all follow")
-    assert second != first
-    assert members[second].current_term > term
-    for member in members.values():
-        member.stop()
-    granted = [token for grants in tokens.values() for token in grants]
-    assert len(granted) == len(set(granted)), f"two members led in one term: {tokens}"
-    assert tokens[first]
-    assert tokens[second]
+def test_a_member_learns_of_its_peers_while_it_runs(transport: Transport) -> None:
+    """A handle may come with the thread, or later in its inbox."""
+    inboxes = {node_id: transport.open(node_id, Timing(message_timeout=1.0)) for node_id in "ab"}
+    with contextlib.ExitStack() as stack:
+        members = [
+            stack.enter_context(ElectionThread(node_id, min_nodes=2, timing=ELECTIONS, inbox=inboxes[node_id]))
+            for node_id in inboxes
+        ]
+        inboxes["a"].put(AddNode(transport.node("a", "b")))
+        inboxes["b"].put(AddNode(transport.node("b", "a")))
+        assert eventually(lambda: agreed(members), "agreed on a leader") in inboxes
