@@ -571,6 +571,30 @@ def test_in_a_first_election_it_votes_at_once():
     assert only(election.receive(request_vote(election, "a", term=1), 0.0)).vote_granted
 
 
+def test_whoever_voted_for_the_first_leader_abstains_no_longer():
+    """It knows all its votes: there was no election before the first."""
+    election = new_member("c")
+    election.receive(request_vote(election, "a", term=1), 0.25)
+    election.receive(heartbeat(election, "a", term=1, membership=members(1, 1)), 0.25)
+    assert only(election.receive(request_vote(election, "b", term=2), 1.25)).vote_granted
+
+
+def test_the_first_leader_itself_does_not_abstain():
+    """It has voted in that election, too."""
+    election = new_member("a", draw=0.0)
+    become_leader(election, now=1.0)
+    assert only(election.receive(request_vote(election, "b", term=2), 1.25)).vote_granted
+
+
+def test_whoever_voted_in_a_later_election_than_the_first_goes_on_abstaining():
+    """It learns that there was a leader before: of that election it may have lost its vote."""
+    election = new_member("c")
+    election.receive(request_vote(election, "b", term=2), 0.25)
+    election.receive(vote(election, "a", vote_granted=False, membership=members(1, 1)), 0.25)
+    assert election.membership == members(1, 1)
+    assert "abstains" in only(election.receive(request_vote(election, "b", term=3), 1.9375)).reason
+
+
 def test_a_voter_that_remembers_does_not_abstain():
     """Its votes are on stable storage; the promise of one election timeout is all it has to wait for."""
     election = old_member("c")
