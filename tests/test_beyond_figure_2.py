@@ -591,7 +591,8 @@ def test_whoever_voted_in_a_later_election_than_the_first_goes_on_abstaining():
     election = new_member("c")
     election.receive(request_vote(election, "b", term=2), 0.25)
     election.receive(vote(election, "a", vote_granted=False, membership=members(1, 1)), 0.25)
-    assert election.membership == members(1, 1)
+    election.receive(heartbeat(election, "b", term=2, membership=members(2, 1)), 0.25)
+    assert election.membership == members(2, 1)
     assert "abstains" in only(election.receive(request_vote(election, "b", term=3), 1.9375)).reason
 
 
