@@ -55,9 +55,9 @@ def decode(data: bytes) -> Message:
     name = content.pop("type", None)
     readers = _READERS.get(name) if isinstance(name, str) else None
     if readers is None:
-        raise MalformedMessage(f"unknown message type {_shorten(name)}")
+        raise MalformedMessage(f"unknown message type {shorten(name)}")
     if content.keys() != readers.keys():
-        raise MalformedMessage(f"{name} has fields {_shorten(sorted(content))} instead of {sorted(readers)}")
+        raise MalformedMessage(f"{name} has fields {shorten(sorted(content))} instead of {sorted(readers)}")
     message: Message = _TYPES[name](**{field: read(field, content[field]) for field, read in readers.items()})
     return message
 
@@ -76,7 +76,7 @@ def load(data: bytes) -> Dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"no JSON: {type(error).__name__}") from None
     if not isinstance(content, dict):
-        raise MalformedMessage(f"JSON, but no object: {_shorten(content)}")
+        raise MalformedMessage(f"JSON, but no object: {shorten(content)}")
     return content
 
 
@@ -93,54 +93,64 @@ def membership_from_plain(content: Any) -> Membership:
 
 _Reader = Callable[[str, Any], Any]
 
+
+def shorten(value: Any) -> str:
+    """Return the `repr` of what a peer sent, cut to fit into a log line."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+        text = f"a {type(value).__name__} that cannot be printed"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 # --- One reader for each kind of field ------------------------------------------------------------
 
 
 def _number(name: str, value: Any) -> int:
     if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
-        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be a whole number from 0 to 2**53")
+        raise MalformedMessage(f"{name} is {shorten(value)}, but must be a whole number from 0 to 2**53")
     return value
 
 
 def _flag(name: str, value: Any) -> bool:
     if type(value) is not bool:
-        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be true or false")
+        raise MalformedMessage(f"{name} is {shorten(value)}, but must be true or false")
     return value
 
 
 def _seconds(name: str, value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value <= LONGEST_PROMISE:  # NaN is not within any bounds
-        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be a number of seconds")
+        raise MalformedMessage(f"{name} is {shorten(value)}, but must be a number of seconds")
     return float(value)
 
 
 def _text(name: str, value: Any) -> str:
     if type(value) is not str or len(value) > LONGEST_TEXT:
-        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be a short text")
+        raise MalformedMessage(f"{name} is {shorten(value)}, but must be a short text")
     return value
 
 
 def _id(name: str, value: Any) -> str:
     if type(value) is not str or not 1 <= len(value) <= LONGEST_ID or not value.isprintable():
-        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be 1 to {LONGEST_ID} printable characters")
+        raise MalformedMessage(f"{name} is {shorten(value)}, but must be 1 to {LONGEST_ID} printable characters")
     return value
 
 
 def _ids(name: str, value: Any) -> Tuple[str, ...]:
     if type(value) is not list:
-        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be a list of ids")
+        raise MalformedMessage(f"{name} is {shorten(value)}, but must be a list of ids")
     return tuple(_id(name, item) for item in value)
 
 
 def _position(name: str, value: Any) -> MembershipVersion:
     if type(value) is not list or len(value) != 2:
-        raise MalformedMessage(f"{name} is {_shorten(value)}, but must be a term and a version")
+        raise MalformedMessage(f"{name} is {shorten(value)}, but must be a term and a version")
     return _number(name, value[0]), _number(name, value[1])
 
 
 def _membership(name: str, value: Any) -> Membership:
     if type(value) is not dict or value.keys() != {"term", "version", "nodes"} or type(value["nodes"]) is not list:
-        raise MalformedMessage(f"{name} is {_shorten(value)}, but must have a term, a version and nodes")
+        raise MalformedMessage(f"{name} is {shorten(value)}, but must have a term, a version and nodes")
     term, version = _number("term", value["term"]), _number("version", value["version"])
     try:
         return Membership(term, version, tuple(_node(node) for node in value["nodes"]))
@@ -150,7 +160,7 @@ def _membership(name: str, value: Any) -> Membership:
 
 def _node(value: Any) -> NodeInfo:
     if type(value) is not list or len(value) != 3:
-        raise MalformedMessage(f"a node is {_shorten(value)}, but must be an id, whether it votes, and an address")
+        raise MalformedMessage(f"a node is {shorten(value)}, but must be an id, whether it votes, and an address")
     address = None if value[2] is None else _text("address", value[2])
     return NodeInfo(_id("node id", value[0]), _flag("voter", value[1]), address)
 
@@ -162,7 +172,7 @@ def _optional_node(name: str, value: Any) -> Optional[NodeInfo]:
 def _one_of(*words: str) -> _Reader:
     def read(name: str, value: Any) -> str:
         if type(value) is not str or value not in words:
-            raise MalformedMessage(f"{name} is {_shorten(value)}, but must be one of {', '.join(words)}")
+            raise MalformedMessage(f"{name} is {shorten(value)}, but must be one of {', '.join(words)}")
         return value
 
     return read
@@ -211,8 +221,3 @@ def _without_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     if len(content) != len(pairs):
         raise ValueError("a key is given twice")
     return content
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -13,6 +13,7 @@ from typing import Callable, Dict, Iterator, Set
 
 import pytest
 from children import Child
+from peers import folder, listen, log, node_to, played  # noqa: F401  # fixtures too
 
 PATIENCE = 2.0  # seconds that threads, processes and files have to end, on a machine that is busy
 

@@ -22,7 +22,8 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from typing import Any, Callable, Dict, Iterator, Optional, cast
 
-from raftlite.codec import MAX_MESSAGE_BYTES, dump, load
+from raftlite.codec import MAX_MESSAGE_BYTES, dump, load, shorten
+from raftlite.errors import MalformedMessage
 from raftlite.membership import Membership
 
 PROTOCOL = 1
@@ -76,10 +77,15 @@ class Channel:
         self._connection.send_bytes(data)
 
     def recv_bytes(self, maxlength: int = MAX_MESSAGE_BYTES) -> bytes:
-        """Read one frame. Raises `EOFError` at the end, `OSError` for one that is too long or late."""
+        """Read one frame. Raises `EOFError` at the end, `OSError` for a late one, `MalformedMessage` for a long one."""
         if self._deadline is not None and not self._connection.poll(max(0.0, self._deadline - time.monotonic())):
             raise TimeoutError("no answer in time")
-        return self._connection.recv_bytes(maxlength)
+        try:
+            return self._connection.recv_bytes(maxlength)
+        except OSError as error:
+            if str(error) == "bad message length":
+                raise MalformedMessage(f"a frame is longer than {maxlength} bytes") from None
+            raise
 
     def has_input(self, seconds: float = 0.0) -> bool:
         """Whether a read would not block after `seconds`: on a channel that only writes, the peer has gone."""
@@ -138,8 +144,9 @@ class Channel:
         """Send one JSON object and return the one that answers it. Raises `Refused`, `OSError`, `MalformedMessage`."""
         self.send_json(content)
         answer = self.recv_hello()
-        if answer.get("refused"):
-            raise Refused(str(answer["refused"])[:500])
+        refusal = answer.get("refused")
+        if refusal:
+            raise Refused(refusal[:500] if isinstance(refusal, str) else shorten(refusal))
         return answer
 
 
@@ -148,10 +155,17 @@ def _refusing(what: str) -> Iterator[None]:
     try:
         yield
     except _HANDSHAKE_ERRORS as error:
-        if isinstance(error, AuthenticationError):
-            raise Refused(f"{what}: the keys differ") from None
-        reason = str(error) if isinstance(error, (TimeoutError, Refused)) else type(error).__name__
-        raise Refused(f"{what}: {reason}") from None
+        raise Refused(f"{what}: {_in_words(error)}") from None
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, AuthenticationError):
+        return "the keys differ"
+    if isinstance(error, EOFError):
+        return "the connection ended"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) if isinstance(error, MalformedMessage) else "the other side speaks another protocol"
 
 
 _open_channels: weakref.WeakSet[Channel] = weakref.WeakSet()

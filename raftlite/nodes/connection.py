@@ -19,9 +19,9 @@ from collections import deque
 from multiprocessing import current_process
 from typing import Any, Callable, Deque, Dict, Optional, Tuple, Union
 
-from raftlite.codec import decode, encode
+from raftlite.codec import decode, encode, shorten
 from raftlite.errors import ConfigError, MalformedMessage
-from raftlite.membership import Membership, check_node_id
+from raftlite.membership import LONGEST_ID, Membership, check_node_id
 from raftlite.messages import Message
 from raftlite.nodes.acceptor import Acceptor
 from raftlite.nodes.address import Address, dial, host_and_port, is_loopback, is_path, is_wildcard, normalize
@@ -142,7 +142,7 @@ class ConnectionNode(Node):
             self._channel = None
             channel.close()
             raise
-        self.peer_incarnation = str(welcome.get("incarnation"))
+        self.peer_incarnation = welcome["incarnation"]
         self._lost_at = None
         self._hinted = False
         self._quiet.reset()
@@ -152,7 +152,8 @@ class ConnectionNode(Node):
     def _check(self, welcome: Dict[str, Any]) -> None:
         for name, expected in (("cluster", self._identity.cluster), ("node_id", self.node_id)):
             if welcome.get(name) != expected:
-                raise Refused(f"{name} is {welcome.get(name)!r} there, but {expected!r} is meant")
+                raise Refused(f"{name} is {shorten(welcome.get(name))} there, but {expected!r} is meant")
+        _check_incarnation(welcome)
 
     def _write(self, channel: Channel) -> None:
         while True:
@@ -232,6 +233,8 @@ class ConnectionListener:
             raise ConfigError(
                 f"authkey is missing, but other machines can reach {address}: give every member the same secret"
             )
+        key = _key(authkey)
+        advertised = None if advertise is None else normalize(advertise)
         self.inbox: queue.Queue[Any] = inbox if inbox is not None else queue.Queue()
         self.heard_at: Dict[str, str] = {}  # where members that dialled here say that they listen
         self.answer_request: Optional[AnswerRequest] = None  # answers `raftlite status` and the like
@@ -242,9 +245,7 @@ class ConnectionListener:
         self._quiet = QuietLog(logger)
         self._acceptor = Acceptor(address, f"raftlite-{node_id}", self._serve, timing.message_timeout)
         self.address = self._acceptor.address
-        self.identity = Identity(
-            node_id, _key(authkey), cluster, self.address if advertise is None else normalize(advertise)
-        )
+        self.identity = Identity(node_id, key, cluster, advertised or self.address)
 
     @property
     def node_id(self) -> str:
@@ -293,27 +294,30 @@ class ConnectionListener:
                 raise Refused(refusal)
         except (OSError, MalformedMessage) as error:
             if not self._acceptor.is_closed:
-                self._quiet.log(logging.WARNING, f"{self.node_id}: turned away {remote}: {error}")
+                self._quiet.log(logging.WARNING, f"{self.node_id}: turned away {_host(remote)}: {error}")
             return
         self._acceptor.admit(channel)
         self._read_as_peer(channel, hello, remote)
 
     def _why_refuse(self, hello: Dict[str, Any]) -> str:
         if hello.get("protocol") != PROTOCOL:
-            return f"protocol {hello.get('protocol')!r} is spoken there, but {PROTOCOL} here"
+            return f"protocol {shorten(hello.get('protocol'))} is spoken there, but {PROTOCOL} here"
         if hello.get("cluster") != self.identity.cluster:
-            return f"cluster is {hello.get('cluster')!r} there, but {self.identity.cluster!r} here"
+            return f"cluster is {shorten(hello.get('cluster'))} there, but {self.identity.cluster!r} here"
         if hello.get("kind") == "request":
             return "" if self.answer_request else "no requests are answered here"
         if hello.get("to") != self.node_id:
-            return f"{hello.get('to')!r} is meant, but this is {self.node_id!r}"
+            return f"{shorten(hello.get('to'))} is meant, but this is {self.node_id!r}"
         return self._why_refuse_peer(hello)
 
     def _why_refuse_peer(self, hello: Dict[str, Any]) -> str:
         peer, incarnation = hello.get("node_id"), hello.get("incarnation")
         try:
             check_node_id(peer)
-        except ConfigError as error:
+            _check_incarnation(hello)
+        except ConfigError:
+            return f"node id is {shorten(peer)}, but must be 1 to {LONGEST_ID} printable characters"
+        except Refused as error:
             return str(error)
         if peer == self.node_id:
             return f"this is {peer} itself: two processes use one id"
@@ -333,7 +337,7 @@ class ConnectionListener:
         self._note_address(peer, hello.get("address"), remote)
         with self._lock:
             former = self._peers.get(peer)
-            self._peers[peer] = (str(hello.get("incarnation")), channel)
+            self._peers[peer] = (hello["incarnation"], channel)
         if former is not None:
             former[1].shut_down()
         self._hint(peer)
@@ -342,7 +346,9 @@ class ConnectionListener:
         except (EOFError, OSError):
             pass  # the peer has closed the connection, or its process is gone
         except MalformedMessage as error:
-            self._quiet.log(logging.WARNING, f"{self.node_id}: closed the connection from {peer} at {remote}: {error}")
+            self._quiet.log(
+                logging.WARNING, f"{self.node_id}: closed the connection from {peer} at {_host(remote)}: {error}"
+            )
         finally:
             with self._lock:
                 if self._peers.get(peer, ("", None))[1] is channel:
@@ -373,6 +379,16 @@ class ConnectionListener:
         node = self._nodes.get(peer)
         if node is not None:
             node.hint()
+
+
+def _check_incarnation(hello: Dict[str, Any]) -> None:
+    if not isinstance(hello.get("incarnation"), str):
+        raise Refused(f"incarnation is {shorten(hello.get('incarnation'))}, but must be a text")
+
+
+def _host(remote: str) -> str:
+    """Where a connection comes from, for a log line: with its port, which is new each time, no line would repeat."""
+    return remote if is_path(remote) else host_and_port(remote)[0]
 
 
 def _key(authkey: Optional[Union[bytes, str]]) -> bytes:
