@@ -13,8 +13,10 @@ import pytest
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 THREAD = """
-import json, os, sys, threading
+import json, os, sys, threading, warnings
 from raftlite import *
+
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # from Python 3.12 on
 
 def outcome(call):
     try:
