@@ -14,6 +14,7 @@ from typing import Any, Dict, List
 
 import raftlite
 
+FORKS_ON_PURPOSE = "ignore:This process:DeprecationWarning"  # Python 3.12 and later warn of a fork beside threads
 PATIENCE = 20.0  # seconds until a child that says nothing is taken for stuck: starting Python may take a while
 
 
@@ -21,7 +22,7 @@ class Child:
     """`python -c source arguments...` with this very raftlite; its lines are read one by one, with a deadline."""
 
     def __init__(self, source: str, *arguments: object, python: str = sys.executable, prefix: Any = ()) -> None:
-        command = [*prefix, python, "-c", textwrap.dedent(source), *map(str, arguments)]
+        command = [*prefix, python, "-W", FORKS_ON_PURPOSE, "-c", textwrap.dedent(source), *map(str, arguments)]
         self._popen = subprocess.Popen(
             command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )

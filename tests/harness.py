@@ -20,6 +20,9 @@ T = TypeVar("T")
 class Draws(random.Random):
     """Draws the given numbers in turn, and the last one for ever: after 0.5 an election timeout is 1.5 seconds."""
 
+    def __new__(cls, *numbers: float) -> Draws:
+        return super().__new__(cls)  # which takes one argument at most before Python 3.11
+
     def __init__(self, *numbers: float) -> None:
         super().__init__()
         self._numbers = list(numbers)
