@@ -1,0 +1,143 @@
+"""`raftlite add`, `remove` and `transfer`: a cluster of processes is changed by asking any member of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from threads import PATIENCE, eventually
+
+from raftlite.cli import main
+from raftlite.member import Member
+from raftlite.timing import Timing
+
+KEY = "the secret that all members share"
+COMMAND = "import sys; from raftlite.cli import main; sys.exit(main())"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    """The key is in the environment, where the commands look for it."""
+    monkeypatch.setenv("RAFTLITE_AUTHKEY", KEY)
+
+
+@pytest.fixture
+def ask(capsys):
+    """Run a command in this process; return its exit code, what it prints and what it complains of."""
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def processes(start_child, tmp_path):
+    """Start `raftlite node` with these peers; without any it waits to be let in."""
+
+    def start(node_id, peers=""):
+        options = [f"--peer={peer}={tmp_path}/{peer}.sock" for peer in peers if peer != node_id]
+        timing = ["--heartbeat-interval", "0.05", "--election-timeout", "0.4"]
+        place = ["--listen", tmp_path / f"{node_id}.sock", "--data-dir", tmp_path]
+        return start_child(COMMAND, "node", "--json", "--id", node_id, *place, *timing, *options)
+
+    return start
+
+
+def test_processes_are_added_handed_over_to_and_removed(processes, ask, tmp_path):
+    """Three become four, each takes over when it is told to, and the leader is removed: it says so and exits with 0."""
+    children = {node_id: processes(node_id, "abc") for node_id in "abc"}
+
+    def at(node_id):
+        return tmp_path / f"{node_id}.sock"
+
+    def view(node_id):
+        code, said, _ = ask("status", "--json", at(node_id))
+        return json.loads(said) if code == 0 else None
+
+    def insist(command, *arguments):
+        """Ask again while there is no leader; on a busy machine that may be at any moment."""
+
+        def done():
+            answer = ask(command, *arguments)
+            return answer if answer[0] == 0 else None
+
+        return eventually(done, f"{command} done")
+
+    def agree():
+        views = [view(node_id) for node_id in children]
+        leaders = {each and each["leader"] for each in views}
+        lists = {each and tuple(node[0] for node in each["membership"]["nodes"]) for each in views}
+        return leaders.pop() if len(leaders) == 1 and None not in leaders and lists == {tuple(children)} else None
+
+    eventually(agree, "agreed")
+    children["d"] = processes("d")
+    _, said, _ = insist("add", at("b"), f"d={at('d')}")
+    assert "members  a, b, c, d\n" in said
+    leader = eventually(agree, "agreed on four")
+
+    heir = "a" if leader != "a" else "b"
+    asked = next(node_id for node_id in children if node_id not in (leader, heir))
+    eventually(
+        lambda: f"leader   {heir}\n" in ask("transfer", at(asked), "--to", heir, "--timeout", 1)[1], f"{heir} leading"
+    )
+    leader = eventually(agree, "agreed on the heir")
+
+    removed = children.pop(leader)
+    _, said, _ = insist("remove", at(asked), leader)
+    assert f"members  {', '.join(children)}\n" in said
+    events = [json.loads(line) for line in removed.read_all()]
+    assert removed.wait() == 0
+    assert events[-1]["event"] == "removed"
+    assert eventually(agree, "agreed on three") in children
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A cluster of one that has room for nobody else."""
+    member = Member("a", listen=str(tmp_path / "a.sock"), authkey=KEY, timing=Timing.fast(), min_nodes=1, max_nodes=1)
+    with member:
+        member.wait_until_leader(PATIENCE)
+        yield member
+
+
+@pytest.mark.parametrize(
+    "command, arguments, reason",
+    [
+        ("add", ["d=h:1"], "the cluster has 1 voters already, and max_nodes is 1"),
+        ("add", ["d=nowhere"], "address is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
+        ("add", ["=h:1"], "node id is '', but must be 1 to 128 printable characters"),
+        ("remove", [""], "node id is '', but must be 1 to 128 printable characters"),
+        ("transfer", ["--to", "d"], "d is no voter of "),
+    ],
+)
+def test_what_a_member_refuses_exits_with_69_and_its_reason(alone, ask, command, arguments, reason):
+    """One sentence, which names the member that was asked."""
+    code, said, complaint = ask(command, alone.address, *arguments)
+    assert (code, said) == (69, "")
+    assert complaint.startswith(f"raftlite {command}: {alone.address}: {reason}")
+    assert complaint.count("\n") == 1
+    assert alone.membership.ids == {"a"}
+
+
+def test_what_is_no_member_is_refused_before_anybody_is_asked(ask):
+    """EX_CONFIG, though nobody listens there."""
+    code, said, complaint = ask("add", "127.0.0.1:1", "d")
+    assert (code, said) == (78, "")
+    assert complaint.endswith("is 'd', but must be ID=ADDRESS\n")
+
+
+def test_a_change_without_a_quorum_gives_up_when_it_was_told_to_and_says_what_is_missing(ask, tmp_path):
+    """The member goes on trying."""
+    at = {node_id: str(tmp_path / f"{node_id}.sock") for node_id in "ab"}
+    a, b = (Member(each, peers=at, listen=at[each], authkey=KEY, timing=Timing.fast()) for each in "ab")
+    with a:
+        with b:
+            a.wait_for_leader(PATIENCE)
+        eventually(lambda: "1 of 2 answer" in a.status().why, "asked the other")
+        code, said, complaint = ask("remove", a.address, "b", "--timeout", "0.05")
+    assert (code, said) == (69, "")
+    assert "the membership is not changed after 0.05 s: " in complaint
+    assert "b is unreachable since" in complaint
