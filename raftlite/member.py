@@ -22,6 +22,8 @@ from raftlite.storage import MemoryStorage, SQLiteStorage, Storage
 from raftlite.thread import ElectionThread
 from raftlite.timing import Timing
 
+LONGEST_REQUEST = 3_600.0  # seconds
+
 _F = TypeVar("_F", bound=Callback)
 
 
@@ -61,7 +63,7 @@ class Member:
     ) -> None:
         check_node_id(node_id)
         self.node_id = node_id
-        self.peers: Dict[str, str] = _check_peers(node_id, peers or {}, listen)
+        self.peers: Dict[str, str] = _check_peers(node_id, peers or {}, listen, advertise)
         self.listen = None if listen is None else normalize(listen)
         if self.peers and self.listen is None:
             raise ConfigError("listen is missing: with peers, this member needs an address that they can reach")
@@ -284,6 +286,8 @@ class Member:
 
     def _carry_out(self, request: Dict[str, Any]) -> Dict[str, Any]:
         what, thread = request["request"], self._running()
+        if what != "status":
+            _check_timeout(request["timeout"])
         if what == "add":
             self.add_node(request["id"], request["at"], voter=bool(request["voter"]), timeout=request["timeout"])
         elif what == "remove":
@@ -311,13 +315,16 @@ class Member:
         return f"Member({self.node_id!r}, peers={self.peers!r}, listen={self.listen!r})"
 
 
-def _check_peers(node_id: str, peers: Mapping[str, Address], listen: Optional[Address]) -> Dict[str, str]:
+def _check_peers(
+    node_id: str, peers: Mapping[str, Address], listen: Optional[Address], advertise: Optional[Address]
+) -> Dict[str, str]:
+    own = {normalize(address) for address in (listen, advertise) if address is not None}
     addresses: Dict[str, str] = {}
     for peer, address in peers.items():
         check_node_id(peer)
         address = normalize(address)
         if peer == node_id:
-            if listen is None or address != normalize(listen):
+            if address not in own:
                 raise ConfigError(f"peers has {peer!r}, this member itself, at {address}, but listen is {listen!r}")
             continue
         addresses[peer] = address
@@ -334,6 +341,13 @@ def _check_authkey(authkey: Optional[Union[bytes, str]]) -> Optional[Union[bytes
     if authkey is not None and (not isinstance(authkey, (bytes, bytearray, str)) or not authkey):
         raise ConfigError("authkey must be bytes or a string, and not empty")
     return authkey
+
+
+def _check_timeout(seconds: Any) -> None:
+    """A request from outside must not hold a thread for ever."""
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= LONGEST_REQUEST:
+        raise ConfigError(f"timeout is {seconds!r:.50}, but must be a number of seconds up to {LONGEST_REQUEST:g}")
 
 
 def _names_no_place(address: Optional[str]) -> bool:

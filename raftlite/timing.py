@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from raftlite.errors import ConfigError
@@ -51,6 +50,6 @@ class Timing:
 
 
 def _check(name: str, value: object, least: float, most: float, unit: str) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not least <= value <= most:  # type: ignore[operator]  # is_number narrows what mypy cannot see
         raise ConfigError(f"{name} is {value!r}, but must be a number from {least:g} to {most:g} {unit}")

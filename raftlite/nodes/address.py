@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import stat
+import struct
 from typing import Iterator, Tuple, Union
 
 from raftlite.errors import ConfigError
@@ -69,7 +70,10 @@ def is_wildcard(address: str) -> bool:
 
 
 def dial(address: str, timeout: float) -> socket.socket:
-    """Return a connected, blocking socket. Raises `OSError` (also `TimeoutError`) with the address in the message."""
+    """Return a connected socket, of which no read or write waits longer than `timeout` seconds in vain.
+
+    Raises `OSError` (also `TimeoutError`) with the address in the message.
+    """
     with _naming("cannot connect to", address):
         if is_path(address):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -83,6 +87,7 @@ def dial(address: str, timeout: float) -> socket.socket:
             sock = socket.create_connection(host_and_port(address), timeout=timeout)
         sock.settimeout(None)
         keep_alive(sock)
+        _limit(sock, timeout)
         return sock
 
 
@@ -108,6 +113,15 @@ def keep_alive(sock: socket.socket) -> None:
 
 
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
+
+
+def _limit(sock: socket.socket, seconds: float) -> None:
+    """Let the system end reads and writes: `settimeout` means nothing to whoever takes over the bare descriptor."""
+    microseconds = max(1_000, int(seconds * 1_000_000))
+    windows = os.name == "nt"
+    limit = microseconds // 1_000 if windows else struct.pack("ll", *divmod(microseconds, 1_000_000))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
 def _listen_on_path(path: str, backlog: int) -> socket.socket:

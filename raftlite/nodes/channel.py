@@ -35,6 +35,10 @@ class Refused(ConnectionError):
     """The other side does not want this connection, or this side does not; the message says why."""
 
 
+class Disagreed(Refused):
+    """The two ends are alive and want different things: no further attempt will help until somebody changes one."""
+
+
 @dataclass
 class Identity:
     """Who speaks at this end. The key is kept out of every `repr`."""
@@ -73,8 +77,11 @@ class Channel:
         _open_channels.add(self)
 
     def send_bytes(self, data: bytes) -> None:
-        """Write one frame; blocks while the peer does not read. Raises `OSError`."""
-        self._connection.send_bytes(data)
+        """Write one frame; blocks while the peer does not read. Raises `OSError`, `TimeoutError` where it is limited."""
+        try:
+            self._connection.send_bytes(data)
+        except BlockingIOError:
+            raise TimeoutError("the peer does not read") from None
 
     def recv_bytes(self, maxlength: int = MAX_MESSAGE_BYTES) -> bytes:
         """Read one frame. Raises `EOFError` at the end, `OSError` for a late one, `MalformedMessage` for a long one."""
@@ -82,6 +89,8 @@ class Channel:
             raise TimeoutError("no answer in time")
         try:
             return self._connection.recv_bytes(maxlength)
+        except BlockingIOError:  # a part of the frame came, and then no more
+            raise TimeoutError("no answer in time") from None
         except OSError as error:
             if str(error) == "bad message length":
                 raise MalformedMessage(f"a frame is longer than {maxlength} bytes") from None
@@ -146,7 +155,7 @@ class Channel:
         answer = self.recv_hello()
         refusal = answer.get("refused")
         if refusal:
-            raise Refused(refusal[:500] if isinstance(refusal, str) else shorten(refusal))
+            raise Disagreed(refusal[:500] if isinstance(refusal, str) else shorten(refusal))
         return answer
 
 
@@ -155,7 +164,8 @@ def _refusing(what: str) -> Iterator[None]:
     try:
         yield
     except _HANDSHAKE_ERRORS as error:
-        raise Refused(f"{what}: {_in_words(error)}") from None
+        kind = Disagreed if isinstance(error, AuthenticationError) else Refused
+        raise kind(f"{what}: {_in_words(error)}") from None
 
 
 def _in_words(error: BaseException) -> str:

@@ -26,7 +26,7 @@ from raftlite.messages import Message
 from raftlite.nodes.acceptor import Acceptor
 from raftlite.nodes.address import Address, dial, host_and_port, is_loopback, is_path, is_wildcard, normalize
 from raftlite.nodes.base import Node
-from raftlite.nodes.channel import PROTOCOL, Channel, Identity, Refused
+from raftlite.nodes.channel import PROTOCOL, Channel, Disagreed, Identity, Refused
 from raftlite.nodes.quiet import QuietLog
 from raftlite.timing import Timing
 
@@ -81,6 +81,14 @@ class ConnectionNode(Node):
             self._hinted = True
             self._wake.notify()
 
+    def may_be(self, incarnation: object) -> bool:
+        """Whether no other process than this one answers at the address; looks again, as a restart takes a moment."""
+        give_up_at = time.monotonic() + 4 * HINT_PATIENCE
+        while self.peer_incarnation not in (None, incarnation) and time.monotonic() < give_up_at:
+            self.hint()
+            time.sleep(0.005)
+        return self.peer_incarnation in (None, incarnation)
+
     @property
     def trouble(self) -> str:  # type: ignore[override]
         """Since when the peer cannot be reached, and why; empty while it is connected."""
@@ -112,7 +120,7 @@ class ConnectionNode(Node):
             try:
                 channel = self._connect()
             except (OSError, MalformedMessage) as error:  # Refused is an OSError too
-                self._note_loss(str(error))
+                self._note_loss(str(error), logging.WARNING if isinstance(error, Disagreed) else logging.INFO)
                 failures += 1
                 self._pause(failures)
                 continue
@@ -152,7 +160,7 @@ class ConnectionNode(Node):
     def _check(self, welcome: Dict[str, Any]) -> None:
         for name, expected in (("cluster", self._identity.cluster), ("node_id", self.node_id)):
             if welcome.get(name) != expected:
-                raise Refused(f"{name} is {shorten(welcome.get(name))} there, but {expected!r} is meant")
+                raise Disagreed(f"{name} is {shorten(welcome.get(name))} there, but {expected!r} is meant")
         _check_incarnation(welcome)
 
     def _write(self, channel: Channel) -> None:
@@ -186,12 +194,12 @@ class ConnectionNode(Node):
             return
         channel.send_bytes(data)
 
-    def _note_loss(self, reason: str) -> None:
+    def _note_loss(self, reason: str, level: int = logging.INFO) -> None:
         self._reason = reason
         if self._lost_at is None:
             self._lost_at = time.monotonic()
         if not self._closing:
-            self._quiet.log(logging.INFO, f"{self._identity.node_id}: {self.node_id} cannot be reached: {reason}")
+            self._quiet.log(level, f"{self._identity.node_id}: {self.node_id} cannot be reached: {reason}")
 
     def _pause(self, failures: int) -> None:
         """At once after the first failure, then with growing, jittered pauses; a hint ends the pause."""
@@ -322,8 +330,7 @@ class ConnectionListener:
         if peer == self.node_id:
             return f"this is {peer} itself: two processes use one id"
         node = self._nodes.get(str(peer))
-        if node is not None and node.peer_incarnation not in (None, incarnation):
-            node.hint()
+        if node is not None and not node.may_be(incarnation):
             return f"another process answers as {peer} at {node.address}: two processes use one id"
         membership = self.identity.membership()
         if membership is None or peer in membership.ids:
