@@ -1,497 +1,780 @@
-"""`ConnectionListener` and `ConnectionNode`: whom they let in, what they make of nonsense, what strangers can do."""
+"""Connections between processes: who is let in, what a stranger can do (nothing), and what happens when one ends."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import logging
-import multiprocessing
 import os
 import pickle
 import queue
 import re
-import select
+import shutil
+import signal
 import socket
 import struct
-from contextlib import ExitStack, closing
+import subprocess
+import tempfile
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from peers import (
-    IMPATIENT,
-    KEY,
-    TIMING,
-    channel_to,
-    connected,
-    ends,
-    lines,
-    peer_of,
-    stranger,
-    wait_for_line,
-)
-from threads import PATIENCE, eventually
+from threads import PATIENCE, Gate, eventually
 
-from raftlite import ConfigError, ConnectionListener, ElectionThread, Membership, NodeInfo, TimeoutNow
-from raftlite.codec import dump, encode
+from raftlite import ConfigError, ConnectionListener, Heartbeat, Member, Membership, NodeInfo, Timing
+from raftlite.codec import MAX_MESSAGE_BYTES, encode
+from raftlite.nodes import ConnectionNode, connection
 from raftlite.nodes.address import dial
-from raftlite.nodes.channel import PROTOCOL, Channel, Identity, Refused
+from raftlite.nodes.channel import Channel, Identity, Refused
 
-# --- Whom they let in -------------------------------------------------------------------------------------------------
+KEY = "the key of these tests"
+UNHURRIED = Timing(message_timeout=PATIENCE)
+HURRIED = Timing(message_timeout=0.2)
 
-
-def both_say_why(log, why, dialler="b: a"):
-    """Wait until the listener `a` and the dialler have logged it."""
-    for start in ("a: turned away ", f"{dialler} cannot be reached: "):
-        wait_for_line(log, why, start)
-
-
-@pytest.mark.parametrize("address", [None, "127.0.0.1:0"])
-def test_a_member_with_another_key_is_turned_away_and_both_sides_say_why(listen, node_to, log, address):
-    listener = listen("a", address)
-    node = node_to("a", listener.address, authkey="an0ther-key")
-    both_say_why(log, "authentication failed: the keys differ")
-    node.send_message(TimeoutNow(1, "b"))
-    assert "the keys differ" in eventually(lambda: node.trouble, "in trouble")
-    assert listener.inbox.empty()
+needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+needs_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this Python has no AF_UNIX")
 
 
-def test_a_listener_that_does_not_know_the_key_gets_no_message(node_to, played, log):
-    """The dialler lets the listener prove that it knows the key, too."""
-    node = node_to("p", played.address)
-    channel = Channel(played.accept())
-    with closing(channel), channel.limited(PATIENCE):
-        # Accept whatever answer comes, and then answer the dialler's own challenge with another key.
-        channel.send_bytes(b"#CHALLENGE#" + bytes(20))
-        channel.recv_bytes(256)
-        channel.send_bytes(b"#WELCOME#")
-        challenge = channel.recv_bytes(256)
-        channel.send_bytes(bytes(16))
-        assert challenge.startswith(b"#CHALLENGE#")
-        assert channel.recv_bytes(256) == b"#FAILURE#"
-        assert ends(channel) == b""
-    wait_for_line(log, "b: p cannot be reached: authentication failed: the keys differ")
-    assert node.trouble
+class Place:
+    """Listeners and handles of one test, all closed at its end."""
+
+    def __init__(self, stack: contextlib.ExitStack, folder: str) -> None:
+        self._stack, self.folder = stack, folder
+
+    def listener(self, node_id: str, address: str = "127.0.0.1:0", **settings: Any) -> ConnectionListener:
+        settings = {"authkey": KEY, "timing": UNHURRIED, **settings}
+        listener = ConnectionListener(address, node_id=node_id, **settings).start()
+        self._stack.callback(listener.close)
+        return listener
+
+    def node(self, listener: ConnectionListener, node_id: str, address: str) -> ConnectionNode:
+        node = listener.node(node_id, address)
+        self._stack.callback(node.close)
+        return node
+
+    def socket(self, address: str) -> socket.socket:
+        """A connection over which nothing has been said."""
+        sock = self._stack.enter_context(dial(address, PATIENCE))
+        sock.settimeout(PATIENCE)
+        return sock
+
+    def server(self, address: str) -> socket.socket:
+        """A listening socket whose connections the test serves."""
+        family = socket.AF_UNIX if "/" in address else socket.AF_INET
+        server = self._stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        server.settimeout(PATIENCE)
+        server.bind(address if "/" in address else ("127.0.0.1", 0))
+        server.listen()
+        return server
+
+    def accept(self, server: socket.socket) -> socket.socket:
+        sock = self._stack.enter_context(server.accept()[0])
+        sock.settimeout(PATIENCE)
+        return sock
+
+    def accept_channel(self, server: socket.socket) -> Channel:
+        """A connection to a listener that the test plays."""
+        sock = self.accept(server)
+        sock.settimeout(None)  # the channel has deadlines of its own
+        channel = Channel(sock)
+        self._stack.callback(channel.close)
+        return channel
+
+    def channel(self, address: str, key: Optional[str] = KEY) -> Channel:
+        """A connection, authenticated if a key is given."""
+        channel = Channel(dial(address, PATIENCE))
+        self._stack.callback(channel.close)
+        if key is not None:
+            channel.authenticate_as_dialler(key.encode())
+        return channel
+
+    def peer(self, to: ConnectionListener, node_id: str = "b") -> Channel:
+        """A connection over which the test speaks as the member `node_id`."""
+        channel = self.channel(to.address)
+        channel.exchange(Identity(node_id, b"").hello(kind="peer", to=to.node_id))
+        return channel
 
 
-def test_a_key_may_be_text_or_bytes(listen, node_to):
-    listener = listen("a", authkey=KEY.encode())
-    connected(node_to("a", listener.address, authkey=KEY))
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with contextlib.ExitStack() as stack:
+        yield Place(stack, stack.enter_context(tempfile.TemporaryDirectory()))
 
 
-@pytest.mark.parametrize("authkey", ["", b"", 7, ["k"]])
-def test_a_key_that_is_none_is_a_config_error(folder, authkey):
-    with pytest.raises(ConfigError, match="authkey must be bytes or a string, and not empty"):
-        ConnectionListener(str(folder / "a.sock"), node_id="a", authkey=authkey)
+class Log:
+    """What the listeners and handles have written."""
+
+    def __init__(self, caplog: Any) -> None:
+        self._caplog = caplog
+
+    @property
+    def lines(self) -> List[str]:
+        return [record.getMessage() for record in list(self._caplog.records)]
+
+    def wait_for(self, *parts: str) -> str:
+        """Wait for a line that has all the parts."""
+
+        def found() -> Optional[str]:
+            return next((line for line in self.lines if all(part in line for part in parts)), None)
+
+        return eventually(found, f"written {parts} among {self.lines}")
+
+    def count(self, part: str) -> int:
+        return sum(part in line for line in self.lines)
 
 
-def test_processes_of_one_family_have_a_key_already(listen, node_to):
-    """The one of `multiprocessing`."""
-    listener = listen("a", authkey=None)
-    connected(node_to("a", listener.address, authkey=bytes(multiprocessing.current_process().authkey)))
+@pytest.fixture
+def log(caplog: Any) -> Log:
+    caplog.set_level(logging.DEBUG, "raftlite")
+    return Log(caplog)
 
 
-def test_a_member_of_another_cluster_is_turned_away_and_both_sides_say_why(listen, node_to, log):
-    """Two clusters may share a key, and someone may mistake an address."""
-    listener = listen("a", cluster="blue")
-    node_to("a", listener.address, cluster="red")
-    why = "cluster is 'red' there, but 'blue' here"
-    both_say_why(log, why)
+def beat(round_number: int, sender_id: str = "a") -> Heartbeat:
+    return Heartbeat(1, sender_id, round_number, (0, 1))
 
 
-def test_who_means_another_member_is_turned_away_and_both_sides_say_why(listen, node_to, log):
-    """The addresses of two peers were mixed up."""
-    listener = listen("a")
-    node_to("c", listener.address)
-    why = "'c' is meant, but this is 'a'"
-    both_say_why(log, why, dialler="b: c")
+def received(listener: ConnectionListener) -> Any:
+    return listener.inbox.get(timeout=PATIENCE)
 
 
-def test_a_member_that_dials_itself_is_turned_away(listen, node_to, log):
-    """Or another process that uses its id."""
-    listener = listen("a")
-    node_to("a", listener.address, sender_id="a")
-    both_say_why(log, "this is a itself: two processes use one id", dialler="a: a")
+def connected(node: ConnectionNode) -> None:
+    eventually(lambda: not node.trouble, "connected")
 
 
-def test_an_unknown_id_is_turned_away_and_both_sides_say_why(listen, node_to, log):
-    """Where both know the same version of the membership, it is no matter of one that lags behind."""
-    membership = Membership(3, 2, (NodeInfo("a"), NodeInfo("b")))
-    listener = listen("a")
-    listener.watch_membership(lambda: membership)
-    node_to("a", listener.address, sender_id="x", membership=lambda: membership)
-    why = "x is no member; a knows a, b"
-    both_say_why(log, why, dialler="x: a")
+def wait_for_end(channel: Channel) -> None:
+    """Wait until the other side has ended the connection."""
+    with channel.limited(PATIENCE), contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            channel.recv_bytes()
 
 
-@pytest.mark.parametrize("version", [(3, 1), (3, 3), (2, 9), None])
-def test_an_unknown_id_with_another_membership_is_let_in(listen, node_to, version):
+def wait_for_end_of_socket(sock: socket.socket) -> None:
+    with contextlib.suppress(ConnectionError):
+        while sock.recv(65536):
+            pass
+
+
+# --- Who is let in -----------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_key_is_refused_and_both_sides_say_why(place: Place, log: Log) -> None:
+    here, there = place.listener("a"), place.listener("b", authkey="another")
+    node = place.node(here, "b", there.address)
+    node.send_message(beat(1))
+    log.wait_for("b: turned away 127.0.0.1:", "authentication failed: the keys differ")
+    log.wait_for("a: b cannot be reached: authentication failed: the keys differ")
+    assert "the keys differ" in node.trouble
+    assert there.inbox.empty()
+
+
+def test_a_listener_that_does_not_know_the_key_gets_no_message(place: Place, log: Log) -> None:
+    """Both ends prove it: whoever has taken over a peer's address learns nothing and is told nothing."""
+    server = place.server("")
+    host, port = server.getsockname()
+    node = place.node(place.listener("a", timing=Timing()), "b", f"{host}:{port}")
+    node.send_message(beat(1))
+    impostor = place.accept_channel(server)
+    with impostor.limited(PATIENCE), pytest.raises(Refused, match="the keys differ"):
+        impostor.authenticate_as_listener(b"another")
+    log.wait_for("a: b cannot be reached: authentication failed")
+
+
+def test_a_listener_that_lets_everybody_in_is_not_believed(place: Place, log: Log) -> None:
+    server = place.server("")
+    host, port = server.getsockname()
+    place.node(place.listener("a", timing=Timing()), "b", f"{host}:{port}")
+    impostor = place.accept_channel(server)
+    with impostor.limited(PATIENCE):
+        impostor.send_bytes(b"#CHALLENGE#" + bytes(20))
+        impostor.recv_bytes()
+        impostor.send_bytes(b"#WELCOME#")
+        impostor.recv_bytes()  # the dialler's own challenge
+        impostor.send_bytes(bytes(16))
+        log.wait_for("a: b cannot be reached: authentication failed: the keys differ")
+
+
+def test_another_cluster_is_refused_and_both_sides_say_why(place: Place, log: Log) -> None:
+    here, there = place.listener("a", cluster="red"), place.listener("b", cluster="blue")
+    node = place.node(here, "b", there.address)
+    node.send_message(beat(1))
+    log.wait_for("b: turned away", "cluster is 'red' there, but 'blue' here")
+    log.wait_for("a: b cannot be reached: cluster is 'red' there, but 'blue' here")
+    assert there.inbox.empty()
+
+
+def test_who_is_taken_for_another_refuses_and_both_sides_say_why(place: Place, log: Log) -> None:
+    """An address that was given to the wrong member."""
+    here, there = place.listener("a"), place.listener("c")
+    place.node(here, "b", there.address).send_message(beat(1))
+    log.wait_for("c: turned away", "'b' is meant, but this is 'c'")
+    log.wait_for("a: b cannot be reached: 'b' is meant, but this is 'c'")
+    assert there.inbox.empty()
+
+
+def test_an_unknown_id_is_refused_and_both_sides_say_why(place: Place, log: Log) -> None:
+    here, there = place.listener("x"), place.listener("b")
+    here.watch_membership(lambda: Membership(2, 5, (NodeInfo("b"), NodeInfo("x"))))
+    there.watch_membership(lambda: Membership(2, 5, (NodeInfo("a"), NodeInfo("b"))))
+    place.node(here, "b", there.address).send_message(beat(1, "x"))
+    log.wait_for("b: turned away", "x is no member; b knows a, b")
+    log.wait_for("x: b cannot be reached: x is no member; b knows a, b")
+    assert there.inbox.empty()
+
+
+def test_an_unknown_id_that_knows_another_membership_is_heard(place: Place) -> None:
     """One of the two lags behind, and only messages can tell which."""
-    listener = listen("a")
-    listener.watch_membership(lambda: Membership(3, 2, (NodeInfo("a"), NodeInfo("b"))))
-    theirs = None if version is None else Membership(*version, (NodeInfo("a"), NodeInfo("x")))
-    connected(node_to("a", listener.address, sender_id="x", membership=lambda: theirs))
+    here, there = place.listener("x"), place.listener("b")
+    here.watch_membership(lambda: Membership(2, 6, (NodeInfo("b"), NodeInfo("x"))))
+    there.watch_membership(lambda: Membership(2, 5, (NodeInfo("a"), NodeInfo("b"))))
+    place.node(here, "b", there.address).send_message(beat(1, "x"))
+    assert received(there) == beat(1, "x")
 
 
-def test_a_known_id_is_let_in(listen, node_to):
-    membership = Membership(3, 2, (NodeInfo("a"), NodeInfo("b")))
-    listener = listen("a")
-    listener.watch_membership(lambda: membership)
-    connected(node_to("a", listener.address, membership=lambda: membership))
+def test_two_processes_with_one_id_are_found_out_and_both_sides_say_so(place: Place, log: Log) -> None:
+    here, first, second = place.listener("a"), place.listener("b"), place.listener("b")
+    connected(place.node(here, "b", first.address))
+    place.node(second, "a", here.address).send_message(beat(2, "b"))
+    log.wait_for("a: turned away", f"another process answers as b at {first.address}: two processes use one id")
+    log.wait_for("b: a cannot be reached: another process answers as b", "two processes use one id")
+    place.node(first, "a", here.address).send_message(beat(1, "b"))
+    assert received(here) == beat(1, "b")
+    assert here.inbox.empty()
 
 
-def test_of_two_processes_with_one_id_the_second_is_turned_away_and_both_sides_say_why(listen, node_to, log):
-    """A copied configuration: the one that answers at the address of that id is heard, the other is not."""
-    a, b = listen("a"), listen("b")
-    connected(node_to("b", b.address, of=a))
-    first = connected(node_to("a", a.address, of=b))
-    second = node_to("a", a.address, sender_id="b")
-    why = f"another process answers as b at {b.address}: two processes use one id"
-    both_say_why(log, why)
-    second.send_message(TimeoutNow(2, "b"))
-    first.send_message(TimeoutNow(3, "b"))
-    assert a.inbox.get(timeout=PATIENCE) == TimeoutNow(3, "b")
-    assert why in second.trouble
-    assert a.inbox.empty()
-
-
-HELLO = Identity("b", b"").hello(kind="peer", to="a")
+def test_a_process_that_uses_the_listeners_own_id_is_refused(place: Place, log: Log) -> None:
+    first, second = place.listener("a"), place.listener("a")
+    place.node(second, "a", first.address).send_message(beat(1))
+    log.wait_for("a: turned away", "this is a itself: two processes use one id")
+    log.wait_for("a: a cannot be reached: this is a itself: two processes use one id")
+    assert first.inbox.empty()
 
 
 @pytest.mark.parametrize(
-    "hello, why",
+    ("change", "reason"),
     [
-        ({**HELLO, "protocol": PROTOCOL + 1}, f"protocol {PROTOCOL + 1} is spoken there, but {PROTOCOL} here"),
-        ({**HELLO, "protocol": None}, f"protocol None is spoken there, but {PROTOCOL} here"),
-        ({}, f"protocol None is spoken there, but {PROTOCOL} here"),
-        ({**HELLO, "cluster": ["raftlite"]}, "cluster is ['raftlite'] there, but 'raftlite' here"),
-        ({**HELLO, "to": None}, "None is meant, but this is 'a'"),
-        ({**HELLO, "node_id": None}, "node id is None, but must be 1 to 128 printable characters"),
-        ({**HELLO, "node_id": ["b"]}, "node id is ['b'], but must be 1 to 128 printable characters"),
-        ({**HELLO, "node_id": ""}, "node id is '', but must be 1 to 128 printable characters"),
-        ({**HELLO, "node_id": "b\n"}, "but must be 1 to 128 printable characters"),
-        ({**HELLO, "incarnation": None}, "incarnation is None, but must be a text"),
-        ({**HELLO, "incarnation": [[]]}, "incarnation is [[]], but must be a text"),
-        ({**HELLO, "kind": "request"}, "no requests are answered here"),
+        ({"protocol": 2}, "protocol 2 is spoken there, but 1 here"),
+        ({"protocol": None}, "protocol None is spoken there, but 1 here"),
+        ({"node_id": None}, "node id is None, but must be"),
+        ({"node_id": ["b"]}, "node id is ['b'], but must be"),
+        ({"node_id": ""}, "node id is ''"),
+        ({"incarnation": None}, "incarnation is None, but must be a text"),
+        ({"cluster": {}}, "cluster is {} there"),
+        ({"kind": "request", "request": "status"}, "no requests are answered here"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_hello_that_is_not_understood_is_refused_with_a_sentence(listen, log, hello, why):
-    """A later version of raftlite, or a program that only knows the key."""
-    listener = listen("a")
-    with channel_to(listener) as channel:
-        with pytest.raises(Refused, match=re.escape(why)):
-            channel.exchange(hello)
-        assert ends(channel) == b""
-    assert len(lines(log, why)) == 1
-    assert not listener._peers
+def test_a_hello_that_is_not_understood_is_refused_with_the_reason(
+    place: Place, log: Log, change: Dict[str, Any], reason: str
+) -> None:
+    there = place.listener("a")
+    channel = place.channel(there.address)
+    hello = Identity("b", b"").hello(kind="peer", to="a")
+    with pytest.raises(Refused, match=re.escape(reason)):
+        channel.exchange({**hello, **change})
+    log.wait_for("a: turned away", reason)
+    wait_for_end(channel)
 
 
-@pytest.mark.parametrize("depth", [10, 900, 5_000, 30_000])
-@pytest.mark.parametrize("field", ["protocol", "cluster", "to", "node_id", "incarnation"])
-def test_a_hello_that_is_nested_deeply_is_refused_with_a_short_line(listen, log, field, depth):
-    """Python gives up on printing what it could still read."""
-    listener = listen("a")
-    with channel_to(listener) as channel:
-        channel.send_bytes(dump({**HELLO, field: "HERE"}).replace(b'"HERE"', b"[" * depth + b"]" * depth))
-        ends(channel)
-    assert len(wait_for_line(log, "a: turned away")) < 300
-    assert not lines(log, "", logging.ERROR)
+def test_a_message_in_the_name_of_another_ends_the_connection(place: Place, log: Log) -> None:
+    there = place.listener("a")
+    channel = place.peer(there, "b")
+    channel.send_bytes(encode(beat(1, "b")))
+    channel.send_bytes(encode(beat(2, "c")))
+    channel.send_bytes(encode(beat(3, "b")))
+    wait_for_end(channel)
+    log.wait_for("a: closed the connection from b", "a message of c came over the connection of b")
+    assert received(there) == beat(1, "b")
+    assert there.inbox.empty()
 
 
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"hello", b"[]", b'{"protocol":', b"\xff", b"x" * 70_000, pickle.dumps(HELLO), encode(TimeoutNow(1, "b"))],
-)
-def test_a_stranger_that_knows_the_key_and_speaks_nonsense_is_turned_away(listen, log, data):
-    listener = listen("a")
-    with channel_to(listener) as channel:
-        with contextlib.suppress(OSError):  # it may hang up before it has read all of that
-            channel.send_bytes(data)
-        ends(channel)
-    wait_for_line(log, "a: turned away")
-    assert not lines(log, "", logging.ERROR)
-    assert listener.inbox.empty()
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", ":0", "192.0.2.1:7000", ("", 7000)])
+def test_an_address_that_others_can_reach_needs_a_key(address: Any) -> None:
+    with pytest.raises(ConfigError, match="authkey is missing, but other machines can reach") as raised:
+        ConnectionListener(address, node_id="a")
+    assert isinstance(raised.value, ValueError)
 
 
-# --- What a peer may say ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:0"])
+def test_processes_of_one_family_need_no_key_on_this_machine(place: Place, address: str) -> None:
+    here, there = place.listener("a", authkey=None), place.listener("b", address, authkey=None)
+    place.node(here, "b", there.address).send_message(beat(1))
+    assert received(there) == beat(1)
 
 
-def test_a_message_of_a_peer_goes_into_the_inbox(listen):
-    listener = listen("a")
-    with peer_of(listener, "b") as channel:
-        channel.send_bytes(encode(TimeoutNow(1, "b")))
-        assert listener.inbox.get(timeout=PATIENCE) == TimeoutNow(1, "b")
+@pytest.mark.parametrize("key", [b"", "", 5, ["key"]])
+def test_a_key_that_is_none_is_refused(key: Any) -> None:
+    with pytest.raises(ConfigError, match="authkey"):
+        ConnectionListener("127.0.0.1:0", node_id="a", authkey=key)
+
+
+def test_the_key_is_in_no_text(place: Place, log: Log) -> None:
+    key = "xyzzy-and-nobody-reads-it"
+    here, there = place.listener("a", authkey=key), place.listener("b", authkey=key)
+    other = place.listener("c", authkey="plugh")
+    node, refused = place.node(here, "b", there.address), place.node(here, "c", other.address)
+    connected(node)
+    log.wait_for("a: c cannot be reached")
+    member = Member("m", authkey=key, listen="127.0.0.1:0")
+    things = [here, here.identity, node, refused, member, here.node_id, node.trouble, refused.trouble]
+    texts = [text for thing in things for text in (repr(thing), str(thing))] + log.lines
+    for secret in (key, key.encode().hex(), repr(key.encode())):
+        assert not [text for text in texts if secret in text]
+
+
+# --- Strangers and bad bytes -------------------------------------------------------------------------------------
+
+
+def framed(data: bytes) -> bytes:
+    return struct.pack("!i", len(data)) + data
 
 
 class Bomb:
-    """Makes a file where it is unpickled."""
+    """Makes a file when it is unpickled."""
 
-    def __init__(self, path):
-        self.path = str(path)
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-    def __reduce__(self):
-        return (open, (self.path, "w"))
-
-
-def nonsense(folder):
-    """What no peer may send, and the sentence for the log."""
-    return {
-        "garbage": (b"\xff\x00garbage", "no JSON"),
-        "nothing": (b"", "no JSON"),
-        "no object": (b"[1]", "JSON, but no object"),
-        "a control message": (b'{"type":"Stop"}', "unknown message type 'Stop'"),
-        "a pickle": (pickle.dumps(Bomb(folder / "bomb")), "no JSON"),
-        "an early pickle": (pickle.dumps(Bomb(folder / "bomb"), 0), "no JSON"),
-        "too much": (b"x" * 65_537, "a frame is longer than 65536 bytes"),
-        "another's message": (encode(TimeoutNow(1, "c")), "a message of c came over the connection of b"),
-        "the receiver's own": (encode(TimeoutNow(1, "a")), "a message of a came over the connection of b"),
-        "a huge number": (b'{"type":"TimeoutNow","term":%s,"sender_id":"b"}' % (b"9" * 4_000), "term is 999"),
-    }
+    def __reduce__(self) -> Tuple[Callable[..., Any], Tuple[Any, ...]]:
+        return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("address", [None, "127.0.0.1:0"])
-@pytest.mark.parametrize("what", nonsense(Path()))
-def test_nonsense_ends_the_connection_with_one_line_and_changes_nothing_else(
-    listen, node_to, folder, log, what, address
-):
-    """The inbox gets nothing of it; what came before it and what others say is heard."""
-    data, why = nonsense(folder)[what]
-    listener = listen("a", address)
-    other = connected(node_to("a", listener.address, sender_id="c"))
-    with peer_of(listener, "b") as channel:
-        channel.send_bytes(encode(TimeoutNow(1, "b")))
-        with contextlib.suppress(OSError):
-            channel.send_bytes(data)
-            channel.send_bytes(encode(TimeoutNow(2, "b")))  # too late
-        assert ends(channel) == b""
-    other.send_message(TimeoutNow(3, "c"))
-    assert {listener.inbox.get(timeout=PATIENCE), listener.inbox.get(timeout=PATIENCE)} == {
-        TimeoutNow(1, "b"),
-        TimeoutNow(3, "c"),
-    }
-    assert len(lines(log, "a: closed the connection from b at ")) == 1
-    assert len(wait_for_line(log, why)) < 300
-    assert listener.inbox.empty()
-    assert not (folder / "bomb").exists()
-    with peer_of(listener, "b") as channel:
-        channel.send_bytes(encode(TimeoutNow(4, "b")))
-        assert listener.inbox.get(timeout=PATIENCE) == TimeoutNow(4, "b")
+BAD_BYTES = {
+    "text that is no frame": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a frame that is too long": framed(b" " * (MAX_MESSAGE_BYTES + 1)),
+    "a frame of gigabytes": struct.pack("!i", 2**31 - 1) + b"x" * 100,
+    "a frame of exabytes": struct.pack("!iQ", -1, 2**60) + b"x" * 100,
+    "a frame of less than nothing": struct.pack("!i", -2) + b"x" * 4,
+    "an empty frame": framed(b""),
+    "no JSON": framed(b"\xff\xfe\x00"),
+    "deeply nested JSON": framed(b"[" * 60_000),
+    "JSON that is no object": framed(b"[1, 2]"),
+    "an unknown message": framed(json.dumps({"type": "Stop"}).encode()),
+    "a message that lacks a field": framed(json.dumps({"type": "TimeoutNow", "term": 1}).encode()),
+    "a term of the wrong type": framed(json.dumps({"type": "TimeoutNow", "term": "1", "sender_id": "b"}).encode()),
+    "a negative term": framed(json.dumps({"type": "TimeoutNow", "term": -1, "sender_id": "b"}).encode()),
+    "a huge term": framed(json.dumps({"type": "TimeoutNow", "term": 10**40, "sender_id": "b"}).encode()),
+    "a pickle": b"",  # made by the test
+}
 
 
-@pytest.mark.parametrize("size", [65_537, 2**30, 2**31 - 1, -1, -5])
-def test_a_frame_whose_length_is_nonsense_is_not_waited_for(listen, log, size):
-    """Nor is memory set aside for it. -1 announces a length of eight bytes."""
-    listener = listen("a")
-    with peer_of(listener, "b") as channel:
-        header = struct.pack("!i", size) + (struct.pack("!Q", 2**62) if size == -1 else b"")
-        os.write(channel._connection.fileno(), header)
-        ends(channel)
-    wait_for_line(log, "a: closed the connection from b at ")
+def write(channel: Channel, data: bytes) -> None:
+    """Write bytes as they are; the other side may have ended the connection before it has them all."""
+    with socket.socket(fileno=os.dup(channel._connection.fileno())) as sock, contextlib.suppress(ConnectionError):
+        sock.sendall(data)
 
 
-def test_a_peer_that_knocks_again_and_again_fills_no_log(listen, log):
-    """One line, although a dialler has another port each time."""
-    listener = listen("a", "127.0.0.1:0")
-    for _ in range(10):
-        with channel_to(listener) as channel, pytest.raises(Refused):
-            channel.exchange({**HELLO, "cluster": "red"})
-        with peer_of(listener, "b") as channel:
-            channel.send_bytes(b"garbage")
-            ends(channel)
-        with stranger(listener) as sock:
-            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            ends(sock)
-    assert len(lines(log, "a: turned away")) == 2
-    assert len(lines(log, "a: closed the connection from b at ")) == 1
+@pytest.mark.parametrize("name", BAD_BYTES)
+@pytest.mark.parametrize("stage", ["before the key", "instead of a hello", "as a peer"])
+def test_bad_bytes_end_their_connection_with_one_line_and_change_nothing(
+    place: Place, log: Log, name: str, stage: str
+) -> None:
+    there = place.listener("a", timing=HURRIED)
+    crater = Path(place.folder, "crater")
+    data = BAD_BYTES[name] or framed(pickle.dumps(Bomb(crater)))
+    for _ in range(3):
+        if stage == "as a peer":
+            channel = place.peer(there, "b")
+        else:
+            channel = place.channel(there.address, None if stage == "before the key" else KEY)
+        write(channel, data)
+        wait_for_end(channel)
+    line = log.wait_for("a: closed the connection from b" if stage == "as a peer" else "a: turned away 127.0.0.1")
+    good = place.peer(there, "c")
+    good.send_bytes(encode(beat(1, "c")))
+    assert received(there) == beat(1, "c")
+    assert there.inbox.empty()
+    assert not crater.exists()
+    warnings = [known for known in log.lines if "turned away" in known or "closed the connection" in known]
+    assert warnings == [line]
 
 
-def test_a_pickle_before_the_authentication_has_no_effect(listen, folder, log):
-    listener = listen("a")
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        with stranger(listener) as sock:
-            bomb = pickle.dumps(Bomb(folder / "bomb"), protocol)
-            with contextlib.suppress(OSError):
-                for data in (struct.pack("!i", len(bomb)) + bomb, bomb):
-                    sock.sendall(data)
-            ends(sock)
-    wait_for_line(log, "a: turned away")
-    assert not (folder / "bomb").exists()
+def test_a_connection_that_ends_within_a_message_changes_nothing(place: Place) -> None:
+    there = place.listener("a")
+    channel = place.peer(there, "b")
+    write(channel, framed(encode(beat(1, "b")))[:-1])
+    channel.shut_down()
+    good = place.peer(there, "b")
+    good.send_bytes(encode(beat(2, "b")))
+    assert received(there) == beat(2, "b")
 
 
-@pytest.mark.parametrize(
-    "data", [b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"\0\0\0\0" * 100, b"\xff" * 4096]
-)
-def test_a_stranger_that_speaks_another_protocol_is_turned_away(listen, log, data):
-    """A browser, a port scanner."""
-    listener = listen("a")
-    with stranger(listener) as sock:
-        with contextlib.suppress(OSError):
-            sock.sendall(data)
-            sock.shutdown(socket.SHUT_WR)
-        ends(sock)
-    assert "authentication failed" in wait_for_line(log, "a: turned away")
+def test_two_hundred_silent_strangers_keep_nobody_out_and_are_ended(place: Place) -> None:
+    here, there = place.listener("a"), place.listener("b", timing=Timing(message_timeout=1.0))
+    strangers = [place.socket(there.address) for _ in range(200)]
+    place.node(here, "b", there.address).send_message(beat(1))
+    assert received(there) == beat(1)
+    for stranger in strangers:
+        wait_for_end_of_socket(stranger)
 
 
-def test_a_flood_of_messages_is_bounded(listen, monkeypatch):
-    """The program may be stuck; what is dropped will be said again."""
-    monkeypatch.setattr("raftlite.nodes.connection.INBOX_LENGTH", 5)
-    listener = listen("a")
-    with peer_of(listener, "b") as channel:
-        for term in range(50):
-            channel.send_bytes(encode(TimeoutNow(term, "b")))
-        channel.send_bytes(b"end")
-        ends(channel)
-        assert [listener.inbox.get_nowait().term for _ in range(listener.inbox.qsize())] == list(range(5))
+@pytest.mark.parametrize("said", [b"", b"\0", framed(b"x" * 20)[:10]], ids=["nothing", "a byte", "half a frame"])
+def test_a_stranger_who_stops_talking_is_ended(place: Place, said: bytes) -> None:
+    there = place.listener("a", timing=HURRIED)
+    stranger = place.socket(there.address)
+    stranger.sendall(said)
+    wait_for_end_of_socket(stranger)
 
 
-def test_a_bounded_inbox_of_the_programs_own_loses_what_does_not_fit(listen):
-    listener = listen("a", inbox=queue.Queue(3))
-    with peer_of(listener, "b") as channel:
-        for term in range(9):
-            channel.send_bytes(encode(TimeoutNow(term, "b")))
-        channel.send_bytes(b"end")
-        ends(channel)
-        assert [listener.inbox.get_nowait().term for _ in range(listener.inbox.qsize())] == [0, 1, 2]
+def test_a_peer_that_is_let_in_may_be_silent_for_as_long_as_it_likes(place: Place) -> None:
+    """Strangers who came later than the peer are ended for their silence, and the peer is not."""
+    there = place.listener("a", timing=HURRIED)
+    peer = place.peer(there, "b")
+    wait_for_end_of_socket(place.socket(there.address))
+    wait_for_end_of_socket(place.socket(there.address))
+    peer.send_bytes(encode(beat(1, "b")))
+    assert received(there) == beat(1, "b")
 
 
-def test_elections_go_on_while_strangers_wait_and_a_mad_peer_talks(listen):
-    """Three members find each other and a leader through a crowd; the mad one knows the key and an id."""
-    listeners = {node_id: listen(node_id) for node_id in "abc"}
-    members = []
-    with ExitStack() as stack:
-        for listener in listeners.values():
-            for _ in range(20):
-                stack.enter_context(stranger(listener))
-            for _ in range(5):
-                stack.enter_context(peer_of(listener, "mad")).send_bytes(b"garbage")
-        for node_id, listener in listeners.items():
-            peers = [listener.node(peer, other.address) for peer, other in listeners.items() if peer != node_id]
-            members.append(ElectionThread(node_id, peers, timing=TIMING, inbox=listener.inbox))
-            stack.enter_context(members[-1])
-        eventually(
-            lambda: {member.leader_id for member in members} in ({"a"}, {"b"}, {"c"}), "a leader that all follow"
-        )
+@pytest.mark.parametrize("said", [b"", b"\0", framed(b"x" * 20)[:10]], ids=["nothing", "a byte", "half a frame"])
+def test_a_listener_that_stops_talking_is_given_up(place: Place, said: bytes) -> None:
+    server = place.server("")
+    host, port = server.getsockname()
+    node = place.node(place.listener("a", timing=HURRIED), "b", f"{host}:{port}")
+    for _ in range(2):  # and it is tried again
+        sock = place.accept(server)
+        sock.sendall(said)
+        wait_for_end_of_socket(sock)
+    assert "no answer in time" in eventually(lambda: node.trouble, "in trouble")
 
 
-# --- Strangers that say nothing, or too little ------------------------------------------------------------------------
+def test_the_dialler_of_a_peer_that_does_not_read_gives_up_after_the_message_timeout(place: Place) -> None:
+    """What was written stays unread; the connection is ended, and the handle says why."""
+    server = place.server("")
+    host, port = server.getsockname()
+    node = place.node(place.listener("a", timing=HURRIED), "b", f"{host}:{port}")
+    peer = place.accept_channel(server)
+    with peer.limited(PATIENCE):
+        peer.authenticate_as_listener(KEY.encode())
+        peer.recv_hello()
+        peer.send_json(Identity("b", b"").hello())
+        connected(node)
+        large = Membership(1, 1, tuple(NodeInfo(f"{number:0100}") for number in range(400)))
+
+        def send() -> str:
+            node.send_message(Heartbeat(1, "a", 1, (1, 1), large))
+            return node.trouble
+
+        assert "does not read" in eventually(send, "given up")
 
 
-@pytest.mark.parametrize("address", [None, "127.0.0.1:0"])
-def test_two_hundred_silent_strangers_keep_no_peer_out(listen, node_to, address):
-    """They have all the time they want here: it is their number that is bounded."""
-    listener = listen("a", address)
-    with ExitStack() as stack:
-        strangers = [stack.enter_context(stranger(listener)) for _ in range(200)]
-        node = connected(node_to("a", listener.address))
-        node.send_message(TimeoutNow(1, "b"))
-        assert listener.inbox.get(timeout=PATIENCE) == TimeoutNow(1, "b")
-        for sock in strangers[:136]:  # the oldest; the others may wait on
-            ends(sock)
-        assert len(listener._acceptor._strangers) <= 64
+# --- Addresses ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("address", [None, "127.0.0.1:0"])
-def test_silent_strangers_are_ended_after_the_message_timeout(listen, log, address):
-    listener = listen("a", address, timing=IMPATIENT)
-    with ExitStack() as stack:
-        for sock in [stack.enter_context(stranger(listener)) for _ in range(20)]:
-            ends(sock)
-    eventually(lambda: not listener._acceptor._threads, "without a thread for a stranger")
-    assert 1 <= len(lines(log, "a: turned away")) <= 2  # one when its own time is up, or when it is ended from outside
+def test_port_0_becomes_one_that_others_can_connect_to(place: Place) -> None:
+    here, there = place.listener("a"), place.listener("b", "127.0.0.1:0")
+    assert re.fullmatch(r"127\.0\.0\.1:[1-9]\d*", there.address)
+    assert there.identity.address == there.address
+    place.node(here, "b", there.address).send_message(beat(1))
+    assert received(there) == beat(1)
+    assert here.heard_at == {} and there.heard_at == {"a": here.address}
 
 
-def test_a_peer_is_not_ended_after_the_message_timeout(listen):
-    """Only strangers are: a peer may be silent for as long as it likes."""
-    listener = listen("a", timing=IMPATIENT)
-    with peer_of(listener, "b") as peer, stranger(listener) as sock:
-        ends(sock)
-        with stranger(listener) as later:
-            ends(later)
-        peer.send_bytes(encode(TimeoutNow(1, "b")))
-        assert listener.inbox.get(timeout=PATIENCE) == TimeoutNow(1, "b")
+@pytest.mark.parametrize("kind", ["port", "path"])
+def test_an_address_in_use_is_an_error_that_names_it(place: Place, kind: str) -> None:
+    taken = place.listener("a", "127.0.0.1:0" if kind == "port" else f"{place.folder}/a")
+    with pytest.raises(OSError, match=re.escape(f"cannot listen on {taken.address}: ")) as raised:
+        ConnectionListener(taken.address, node_id="b")
+    assert raised.value.errno == errno.EADDRINUSE
+    place.node(place.listener("c"), "a", taken.address).send_message(beat(1, "c"))
+    assert received(taken) == beat(1, "c")
 
 
-@pytest.mark.parametrize("drip", [b"\0", b"\0\0\x01\0" + b"x" * 255, b"\x7f" * 9])
-def test_a_stranger_that_sends_a_byte_now_and_then_is_ended_too(listen, drip):
-    """Each byte alone would come in time."""
-    listener = listen("a", timing=IMPATIENT)
-    with stranger(listener) as sock, contextlib.suppress(OSError):
-        for number in range(10_000):
-            sock.sendall(drip[number % len(drip) :][:1])
-            if select.select([sock], [], [], 0.01)[0] and not sock.recv(4096):
-                return
-        pytest.fail("it is still connected")
+@needs_unix
+def test_a_file_that_is_no_socket_is_left_alone(place: Place) -> None:
+    path = Path(place.folder, "notes")
+    path.write_text("precious")
+    with pytest.raises(OSError, match=re.escape(f"cannot listen on {path}: ")):
+        ConnectionListener(str(path), node_id="a")
+    assert path.read_text() == "precious"
 
 
-@pytest.mark.parametrize("what", ["then waits", "then goes"])
-@pytest.mark.parametrize("steps", range(3))
-def test_half_a_handshake_leaves_nothing(listen, log, steps, what):
-    """After the challenge, the answer, or the whole authentication but no hello."""
-    listener = listen("a", timing=IMPATIENT if what == "then waits" else TIMING)
-    channel = Channel(dial(listener.address, PATIENCE))
-    with closing(channel), channel.limited(PATIENCE):
-        if steps == 1:
-            channel.recv_bytes()
-        elif steps == 2:
-            channel.authenticate_as_dialler(KEY.encode())
-        if what == "then waits":
-            ends(channel)
-    wait_for_line(log, "a: turned away")
-    eventually(lambda: not listener._acceptor._threads, "without a thread for a stranger")
+@needs_unix
+def test_a_folder_that_does_not_exist_is_an_error_that_names_the_address(place: Place) -> None:
+    with pytest.raises(OSError, match=re.escape(f"cannot listen on {place.folder}/no/a: ")):
+        ConnectionListener(f"{place.folder}/no/a", node_id="a")
 
 
-def test_a_stranger_that_hangs_up_at_once_leaves_nothing(listen):
-    """A load balancer that looks whether somebody listens, now and then with a reset."""
-    listener = listen("a", "127.0.0.1:0")
-    for is_reset in (True, False) * 10:
-        with stranger(listener) as sock:
-            if is_reset:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    with peer_of(listener, "b") as peer:
-        peer.send_bytes(encode(TimeoutNow(1, "b")))
-        assert listener.inbox.get(timeout=PATIENCE) == TimeoutNow(1, "b")
-    eventually(lambda: not listener._acceptor._threads, "without a thread for a stranger")
+@needs_unix
+def test_the_socket_file_is_gone_after_close(place: Place) -> None:
+    listener = place.listener("a", f"{place.folder}/a")
+    assert os.listdir(place.folder) == ["a"]
+    listener.close()
+    listener.close()
+    assert os.listdir(place.folder) == []
 
 
-# --- The key ----------------------------------------------------------------------------------------------------------
+def unresolvable(*_: Any, **__: Any) -> Any:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
-def test_the_key_is_never_shown(listen, node_to, log):
-    """Neither in a repr, nor in a log at any level, nor in an error."""
-    listener = listen("a")
-    connected(node_to("a", listener.address))
-    with pytest.raises(Refused) as error, channel_to(listener, "an0ther-key"):
+def test_a_name_that_is_not_known_is_an_error_of_the_listener_that_names_it(monkeypatch: Any) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", unresolvable)
+    with pytest.raises(OSError, match=re.escape("cannot listen on no.such.host:7000: Name or service not known")):
+        ConnectionListener("no.such.host:7000", node_id="a", authkey=KEY)
+
+
+def test_a_name_that_is_not_known_is_a_trouble_of_the_handle_that_says_so(place: Place, monkeypatch: Any) -> None:
+    here = place.listener("a")
+    monkeypatch.setattr(socket, "getaddrinfo", unresolvable)
+    node = place.node(here, "b", "no.such.host:7000")
+    node.send_message(beat(1))
+    eventually(lambda: "cannot connect to no.such.host:7000: Name or service not known" in node.trouble, "said")
+
+
+def test_nobody_waits_for_the_look_up_of_a_name(place: Place, monkeypatch: Any) -> None:
+    here = place.listener("a", timing=HURRIED)
+    there = place.listener("b")
+    gate, look_up = Gate(), socket.getaddrinfo
+
+    def slow_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host == "slow.host":
+            gate.pass_through()
+        return look_up("127.0.0.1" if host == "slow.host" else host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow_look_up)
+    with gate:
+        slow = place.node(here, "b", there.address.replace("127.0.0.1", "slow.host"))
+        gate.wait_until_reached()
+        slow.send_message(beat(1))
+        other = place.node(here, "b", there.address)
+        connected(other)
+        other.send_message(beat(2))
+        assert received(there) == beat(2)
+    connected(slow)
+
+
+@pytest.mark.parametrize("address", ["", "a", "a:b", "a:65536", "a:-1", "a:", ":٣", 7000, None, ("a",), ("a", "b", 1)])
+def test_what_is_no_address_is_refused(address: Any) -> None:
+    with pytest.raises(ConfigError, match="address is"):
+        ConnectionListener(address, node_id="a", authkey=KEY)
+
+
+# --- What is kept and what is dropped ----------------------------------------------------------------------------
+
+
+def test_a_peer_that_is_away_is_sent_the_newest_messages_when_it_comes(place: Place) -> None:
+    """Those that the queue has no room for any more are the oldest."""
+    former = place.listener("b")
+    former.close()
+    node = place.node(place.listener("a"), "b", former.address)
+    for number in range(1, 201):
+        node.send_message(beat(number))
+    there = place.listener("b", former.address)
+    kept = connection.QUEUE_LENGTH
+    assert [received(there).round for _ in range(kept)] == list(range(201 - kept, 201))
+    assert there.inbox.empty()
+
+
+def test_messages_older_than_the_message_timeout_are_not_sent(place: Place, monkeypatch: Any) -> None:
+    passed = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0])
+    monkeypatch.setattr(connection, "time", clock)
+    former = place.listener("b")
+    former.close()
+    node = place.node(place.listener("a"), "b", former.address)
+    node.send_message(beat(1))
+    passed[0] += UNHURRIED.message_timeout
+    node.send_message(beat(2))
+    there = place.listener("b", former.address)
+    assert received(there) == beat(2)
+
+
+def test_an_inbox_that_is_full_loses_messages_and_holds_up_nobody(place: Place) -> None:
+    there = place.listener("b", inbox=queue.Queue(1))
+    first, second = place.peer(there, "a"), place.peer(there, "c")
+    first.send_bytes(encode(beat(1, "a")))
+    eventually(there.inbox.full, "full")
+    second.send_bytes(encode(beat(2, "c")))
+    second.send_bytes(encode(beat(3, "a")))  # is found out only if the one before was dealt with
+    wait_for_end(second)
+    assert received(there) == beat(1, "a")
+    assert there.inbox.empty()
+
+
+# --- Peers that end, hang and come back --------------------------------------------------------------------------
+
+LISTEN = f"""
+import os, sys
+from raftlite import ConnectionListener, Timing
+listener = ConnectionListener(sys.argv[1], node_id="b", authkey={KEY!r}, timing=Timing(message_timeout=30.0)).start()
+print(listener.address)
+"""
+ECHO = """
+while True:
+    print(listener.inbox.get().round)
+"""
+
+
+def expect_message(node: ConnectionNode, child: Any, number: int) -> None:
+    """Send a message, and wait until the child prints its number; older messages may come before it."""
+    connected(node)
+    node.send_message(beat(number))
+    while child.read_line() != str(number):
         pass
-    node = node_to("a", listener.address, sender_id="c", authkey="an0ther-key")
-    wait_for_line(log, "c: a cannot be reached")
-    shown = [
-        log.text,
-        repr(listener),
-        repr(listener.identity),
-        repr(node),
-        repr(node._identity),
-        node.trouble,
-        str(error),
-    ]
-    for text in shown:
-        assert KEY not in text
-        assert "an0ther" not in text
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:0", ":0", "[::]:0", "10.0.0.1:0", "raftlite.invalid:0"])
-def test_an_address_that_others_can_reach_needs_a_key(address):
-    """Refused before anything listens there, or anything is looked up twice."""
-    with pytest.raises(ValueError, match=r"authkey is missing, but other machines can reach .*:0"):
-        ConnectionListener(address, node_id="a")
+def send_until_trouble(node: ConnectionNode) -> str:
+    return eventually(lambda: node.send_message(beat(0)) or node.trouble, "noticed")
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:0", "127.1.2.3:0"])
-def test_an_address_of_this_machine_needs_no_key(address):
-    with ConnectionListener(address, node_id="a"):
+@needs_signals
+@pytest.mark.parametrize("kind", ["port", "path"])
+def test_a_peer_that_was_killed_is_reached_again_at_the_same_address(place: Place, start_child: Any, kind: str) -> None:
+    """A process that is killed leaves its socket file behind."""
+    child = start_child(LISTEN + ECHO, "127.0.0.1:0" if kind == "port" else f"{place.folder}/b")
+    address = child.read_line()
+    node = place.node(place.listener("a", timing=Timing()), "b", address)
+    expect_message(node, child, 1)
+    child.kill()
+    assert "cannot connect" in send_until_trouble(node) or "connection lost" in node.trouble
+    again = start_child(LISTEN + ECHO, address)
+    again.expect(address)
+    expect_message(node, again, 2)
+
+
+def test_a_peer_that_was_closed_is_reached_again_at_the_same_address(place: Place) -> None:
+    here, former = place.listener("a"), place.listener("b")
+    node = place.node(here, "b", former.address)
+    node.send_message(beat(1))
+    assert received(former) == beat(1)
+    former.close()
+    send_until_trouble(node)
+    there = place.listener("b", former.address)
+    connected(node)
+    node.send_message(beat(2))
+    while received(there) != beat(2):
         pass
 
 
-def test_an_address_that_others_can_reach_may_be_listened_at_with_a_key(listen, node_to):
-    listener = listen("a", "0.0.0.0:0")
-    port = listener.address.rpartition(":")[2]
-    assert listener.address == f"0.0.0.0:{port}"
-    connected(node_to("a", f"127.0.0.1:{port}"))
+@needs_signals
+def test_a_peer_that_is_stopped_holds_up_nobody_and_is_reached_again(place: Place, start_child: Any) -> None:
+    child = start_child(LISTEN + ECHO, "127.0.0.1:0")
+    here, other = place.listener("a", timing=Timing()), place.listener("c")
+    node, node_of_other = place.node(here, "b", child.read_line()), place.node(here, "c", other.address)
+    expect_message(node, child, 1)
+    child.send_signal(signal.SIGSTOP)
+    large = Membership(1, 1, tuple(NodeInfo(f"{number:0100}") for number in range(400)))
+
+    def send() -> str:
+        node.send_message(Heartbeat(1, "a", 2, (1, 1), large))
+        return node.trouble
+
+    eventually(send, "given up")
+    node_of_other.send_message(beat(3))
+    assert received(other) == beat(3)
+    child.send_signal(signal.SIGCONT)
+    expect_message(node, child, 4)
+
+
+@needs_fork
+def test_a_forked_child_does_not_hide_the_death_of_its_parent(place: Place, start_child: Any) -> None:
+    """The listening socket, what was accepted and what was dialled: a fork that kept a copy would keep it alive."""
+    server = place.server("")
+    host, port = server.getsockname()
+    child = start_child(
+        LISTEN
+        + """
+node = listener.node("c", sys.argv[2])
+assert sys.stdin.readline() == "fork\\n"
+if os.fork() == 0:
+    print("forked")
+    sys.stdin.readline()
+    print("alive")
+    os._exit(0)
+sys.stdin.readline()
+""",
+        f"{place.folder}/b",
+        f"{host}:{port}",
+    )
+    address = child.read_line()
+    dialled = place.channel(address)
+    dialled.exchange(Identity("a", b"").hello(kind="peer", to="b"))
+    accepted = place.accept_channel(server)
+    with accepted.limited(PATIENCE):
+        accepted.authenticate_as_listener(KEY.encode())
+        accepted.recv_hello()
+        accepted.send_json(Identity("c", b"").hello())
+        child.tell("fork")
+        child.expect("forked")
+        child.kill()
+        wait_for_end(dialled)
+        wait_for_end(accepted)
+        with pytest.raises(ConnectionRefusedError):
+            dial(address, PATIENCE)
+        place.listener("b", address)
+        child.tell("")
+        child.expect("alive")
+
+
+@needs_fork
+def test_a_forked_child_can_close_its_copies_and_the_parent_goes_on(place: Place, start_child: Any) -> None:
+    child = start_child(
+        LISTEN
+        + """
+node = listener.node("c", sys.argv[1] + "-nobody")
+pid = os.fork()
+if pid == 0:
+    node.send_message("anything")
+    node.close()
+    listener.close()
+    os._exit(7)
+print(os.WEXITSTATUS(os.waitpid(pid, 0)[1]))
+node.close()
+"""
+        + ECHO,
+        f"{place.folder}/b",
+    )
+    address = child.read_line()
+    child.expect("7")
+    expect_message(place.node(place.listener("a"), "b", address), child, 1)
+
+
+# --- Versions of Python ------------------------------------------------------------------------------------------
+
+TALK = f"""
+import sys
+from raftlite import ConnectionListener, Heartbeat, Timing
+node_id, peer, folder = sys.argv[1:]
+timing = Timing(message_timeout=30.0)
+with ConnectionListener(f"{{folder}}/{{node_id}}", node_id=node_id, authkey={KEY!r}, timing=timing) as listener:
+    print("listening")
+    sys.stdin.readline()
+    node = listener.node(peer, f"{{folder}}/{{peer}}")
+    node.send_message(Heartbeat(1, node_id, sys.version_info[1], (0, 1)))
+    message = listener.inbox.get(timeout=30)
+    print(message.sender_id, message.round)
+    sys.stdin.readline()
+    node.close()
+"""
+
+
+def interpreter(version: str) -> str:
+    """A CPython of this version that starts, from PATH or among those of pyenv."""
+    installed = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    for candidate in (*installed, shutil.which(f"python{version}")):
+        if candidate is not None:
+            command = [str(candidate), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20)
+                if done.stdout.decode().strip() == version:
+                    return str(candidate)
+    pytest.skip(f"there is no Python {version} here")
+
+
+@needs_unix
+def test_the_oldest_and_the_newest_python_understand_each_other(place: Place, start_child: Any) -> None:
+    """What they prove to each other that they know the key with has changed in between."""
+    old, new = interpreter("3.9"), interpreter("3.13")
+    first = start_child(TALK, "a", "b", place.folder, python=old)
+    second = start_child(TALK, "b", "a", place.folder, python=new)
+    for child in (first, second):
+        child.expect("listening")
+    for child in (first, second):
+        child.tell("")
+    assert (first.read_line(), second.read_line()) == ("b 13", "a 9")
+    for child in (first, second):
+        child.tell("")
+    assert (first.wait(), second.wait()) == (0, 0)

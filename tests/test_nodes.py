@@ -35,7 +35,7 @@ UNHURRIED = Timing(message_timeout=PATIENCE)  # nothing is dropped for its age, 
 HURRIED = Timing(message_timeout=0.1)  # what cannot be reached is given up soon
 ELECTIONS = Timing(heartbeat_interval=0.05, election_timeout=0.3)
 
-MEMBERSHIP = Membership(3, 7, (NodeInfo("a"), NodeInfo("ü–ß 1", True, "[::1]:7000"), NodeInfo("c", False, "/run/c")))
+MEMBERSHIP = Membership(3, 7, (NodeInfo("a"), NodeInfo("üß 1", True, "[::1]:7000"), NodeInfo("c", False, "/run/c")))
 MESSAGES = [
     RequestVote(1, "a", (0, 1), ("a", "b", "c"), pre_vote=True),
     RequestVote(2**53, "a", (3, 7), (), transfer=True),

@@ -77,7 +77,7 @@ class Channel:
         _open_channels.add(self)
 
     def send_bytes(self, data: bytes) -> None:
-        """Write one frame; blocks while the peer does not read. Raises `OSError`, `TimeoutError` where it is limited."""
+        """Write one frame; blocks while the peer does not read. Raises `OSError`, for a limit `TimeoutError`."""
         try:
             self._connection.send_bytes(data)
         except BlockingIOError:
