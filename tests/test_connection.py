@@ -582,7 +582,7 @@ def test_messages_older_than_the_message_timeout_are_not_sent(place: Place, monk
     assert received(there) == beat(2)
 
 
-def test_an_inbox_that_is_full_loses_messages_and_holds_up_nobody(place: Place) -> None:
+def test_an_inbox_that_is_full_loses_messages_and_holds_up_nobody(place: Place, log: Log) -> None:
     there = place.listener("b", inbox=queue.Queue(1))
     first, second = place.peer(there, "a"), place.peer(there, "c")
     first.send_bytes(encode(beat(1, "a")))
@@ -590,6 +590,7 @@ def test_an_inbox_that_is_full_loses_messages_and_holds_up_nobody(place: Place) 
     second.send_bytes(encode(beat(2, "c")))
     second.send_bytes(encode(beat(3, "a")))  # is found out only if the one before was dealt with
     wait_for_end(second)
+    log.wait_for("b: closed the connection from c", "a message of a came over the connection of c")
     assert received(there) == beat(1, "a")
     assert there.inbox.empty()
 

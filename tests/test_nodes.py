@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 from conftest import everything_open
-from threads import PATIENCE, eventually
+from threads import PATIENCE, eventually, is_inside
 
 from raftlite import AddNode, ConnectionListener, ElectionThread, Membership, Node, NodeInfo, QueueNode, Timing
 from raftlite.codec import MAX_MESSAGE_BYTES
@@ -105,7 +105,9 @@ class Connections(Transport):
         self.addresses: Dict[str, str] = {}
 
     def open(self, node_id: str, timing: Timing = UNHURRIED, length: int = 0) -> queue.Queue[Any]:
-        return self._listen(node_id, timing, length).start().inbox
+        listener = self._listen(node_id, timing, length).start()
+        eventually(lambda: is_inside(listener._acceptor._thread, "select"), "listening")
+        return listener.inbox
 
     def node(self, sender_id: str, to: str) -> Node:
         if to not in self.addresses:
