@@ -23,7 +23,8 @@ def run(*command: Any, cwd: Path) -> List[str]:
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=cwd,
-        env=environment(),
+        # Unbuffered, a line and its end would be written apart, and those of several processes mixed.
+        env={name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
