@@ -35,6 +35,8 @@ EX_OK, EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_CANTCREAT, EX_IOERR, EX_TEMPFAI
 INTERRUPTED = 128 + 2
 
 AUTHKEY_VARIABLE = "RAFTLITE_AUTHKEY"
+LINES_KEPT = 1_000  # of a node's output, while nobody reads it
+LAST_WRITES = 1.0  # seconds that a node's last lines have to be written
 SHORTEST_WAIT, LONGEST_WAIT = 0.001, 86_400.0  # seconds, as for every duration of `Timing`
 
 
@@ -61,6 +63,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return _fail(options, str(error), EX_CONFIG)
     except StorageError as error:
         return _fail(options, str(error), EX_IOERR)
+    except TimeoutError as error:  # a member that does not end; where nobody answers, `_ask` has said so
+        return _fail(options, str(error), EX_SOFTWARE)
     except OSError as error:
         return _fail(options, error.strerror or str(error), EX_CANTCREAT)
 
@@ -224,15 +228,16 @@ def _run_node(options: argparse.Namespace) -> int:
         max_nodes=options.max_nodes,
         voter=not options.observer,
     )
-    printer = _NodePrinter(member, sys.stdout, options.json)
     if options.data_dir is None:
         logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", options.id)
-    with _stop_signals() as ended, member:
-        printer.event("started", address=member.address)
-        while not ended.wait(timeout=0.5) and not printer.output_is_gone:
-            if member.status().error or member.status().role is raftlite.Role.STOPPED:
-                return _end_of_stopped_node(member, printer)
-    printer.event("stopped")
+    with _stop_signals() as ended, _Output(sys.stdout) as output:
+        printer = _NodePrinter(member, output, options.json)
+        with member:
+            printer.event("started", address=member.address)
+            while not ended.wait(timeout=0.5) and not output.is_gone:
+                if member.status().error or member.status().role is raftlite.Role.STOPPED:
+                    return _end_of_stopped_node(member, printer)
+        printer.event("stopped")
     return INTERRUPTED if ended.signal == signal.SIGINT else EX_OK
 
 
@@ -242,13 +247,51 @@ def _end_of_stopped_node(member: Member, printer: _NodePrinter) -> int:
     return EX_SOFTWARE if error else EX_OK
 
 
-class _NodePrinter:
-    """Prints a member's events, a line each, from the thread of its callbacks."""
+class _Output:
+    """Writes lines on a thread of its own, so that a reader who stops reading stops neither the member nor its end."""
 
-    def __init__(self, member: Member, out: TextIO, as_json: bool) -> None:
-        self.output_is_gone = False
-        self._member, self._out, self._as_json = member, out, as_json
-        self._lock = threading.Lock()
+    def __init__(self, out: Optional[TextIO]) -> None:
+        self.is_gone = False  # nobody reads it any more
+        self._out = out  # None where the process was started without any
+        self._lines: queue.Queue[Optional[str]] = queue.Queue(LINES_KEPT)
+        self._thread = threading.Thread(target=self._run, name="raftlite-output", daemon=True)
+
+    def line(self, text: Optional[str]) -> None:
+        """Have `text` written after what came before it. Never waits: the oldest of too many lines is lost."""
+        while True:
+            try:
+                return self._lines.put_nowait(text)
+            except queue.Full:  # who leads now is worth more than who led
+                with contextlib.suppress(queue.Empty):
+                    self._lines.get_nowait()
+
+    def __enter__(self) -> _Output:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.line(None)
+        self._thread.join(LAST_WRITES)
+
+    def _run(self) -> None:
+        try:
+            for text in iter(self._lines.get, None):
+                if self._out is not None:
+                    self._write(self._out, f"{text}\n".encode(self._out.encoding, "backslashreplace"))
+        except OSError:  # a log that nobody reads any more is no reason to lead on unseen
+            self.is_gone = True
+
+    def _write(self, out: TextIO, data: bytes) -> None:
+        # Not into the buffer of `out`: the interpreter flushes it at its end, and aborts while this thread holds it.
+        while data:
+            data = data[os.write(out.fileno(), data) :]
+
+
+class _NodePrinter:
+    """Turns a member's events into lines."""
+
+    def __init__(self, member: Member, output: _Output, as_json: bool) -> None:
+        self._member, self._output, self._as_json = member, output, as_json
         member.on_elected(self._elected)
         member.on_lost(self._lost)
         member.on_leader_changed(self._leader_changed)
@@ -265,12 +308,7 @@ class _NodePrinter:
     def event(self, name: str, **facts: Any) -> None:
         facts = {"term": self._term(), "leader": self._member.leader_id, **facts}
         line = {"t": time.time(), "clock": boot_clock(), "event": name, "node": self._member.node_id, **facts}
-        text = json.dumps(line) if self._as_json else _sentence(name, line)
-        with self._lock:
-            try:
-                print(text, file=self._out, flush=True)
-            except OSError:  # a log that nobody reads any more is no reason to lead on unseen
-                self.output_is_gone = True
+        self._output.line(json.dumps(line) if self._as_json else _sentence(name, line))
 
     def _term(self) -> int:
         with contextlib.suppress(raftlite.MemberStopped):

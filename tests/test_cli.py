@@ -16,7 +16,7 @@ import pytest
 from children import environment
 from threads import PATIENCE, eventually
 
-from raftlite import demo
+from raftlite import cli, demo
 from raftlite.cli import main
 from raftlite.member import Member
 from raftlite.storage import SQLiteStorage
@@ -66,9 +66,9 @@ def refusal(capsys, *arguments):
 def node(start_child, tmp_path):
     """Start `raftlite node` as a cluster of one, or with the given options."""
 
-    def start(*options):
+    def start(*options, source=COMMAND):
         options = options or ("--min-nodes", "1", "--data-dir", tmp_path)
-        return start_child(COMMAND, "node", "--id", "a", "--listen", tmp_path / "a.sock", *options)
+        return start_child(source, "node", "--id", "a", "--listen", tmp_path / "a.sock", *options)
 
     return start
 
@@ -181,6 +181,78 @@ def test_a_node_whose_output_nobody_reads_ends_quietly(tmp_path):
             stdout=gone,
         )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def full_pipe():
+    """The end of a pipe into which not one more byte goes, because nobody reads it."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with open(reader, "rb"), open(writer, "wb", buffering=0) as pipe:
+        while pipe.write(bytes(4096)) is not None:
+            pass
+        os.set_blocking(writer, True)
+        yield pipe
+
+
+def test_a_node_whose_output_is_full_goes_on_and_ends_when_it_is_told_to(capfd, full_pipe, tmp_path):
+    """A pager that somebody left open, a log collector that hangs: neither may stop the member or its end."""
+    options = ["--id", "a", "--listen", str(tmp_path / "a.sock"), "--min-nodes", "1", "--data-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "raftlite", "node", *options]
+    with subprocess.Popen(command, stdout=full_pipe, stderr=subprocess.PIPE, env=environment()) as process:
+        try:
+            eventually(lambda: main(["status", str(tmp_path / "a.sock")]) == 0, "leading")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
+
+
+def test_of_too_many_lines_that_nobody_reads_the_oldest_are_lost(monkeypatch):
+    """And those that are left come in order. Whoever reads on wants to know who leads now."""
+    monkeypatch.setattr(cli, "LAST_WRITES", PATIENCE)
+    reader, writer = os.pipe()
+    with open(reader) as lines, open(writer, "w") as out:
+        output = cli._Output(out)
+        for number in range(2 * cli.LINES_KEPT):
+            output.line(str(number))
+        with output:
+            pass
+        out.close()
+        written = [int(line) for line in lines]
+    assert written == sorted(written)
+    assert written[-900:] == list(range(2 * cli.LINES_KEPT))[-900:]
+    assert len(written) <= cli.LINES_KEPT
+
+
+def test_a_node_without_an_output_runs_in_silence(node, tmp_path):
+    """`raftlite node >&-`"""
+    child = node("--min-nodes", "1", "--data-dir", tmp_path, source=f"import sys; sys.stdout = None; {COMMAND}")
+    eventually(lambda: main(["status", str(tmp_path / "a.sock")]) == 0, "leading")
+    child.send_signal(signal.SIGTERM)
+    assert child.wait() == 0
+    assert (child.read_all(), child.errors) == ([], "")
+
+
+def test_a_node_that_does_not_end_in_time_exits_with_70_and_says_so(start_child, tmp_path):
+    """EX_SOFTWARE: a `TimeoutError` is an `OSError`, but it does not mean that the address cannot be used."""
+    child = start_child(
+        f"""
+        from raftlite.member import Member
+        stop = Member.stop
+        def stop_late(member):
+            stop(member)
+            raise TimeoutError("a has not ended within 5 s: a callback or a handle is still busy")
+        Member.stop = stop_late
+        {COMMAND}
+        """,
+        *("node", "--json", "--id", "a", "--listen", tmp_path / "a.sock", "--min-nodes", "1", "--data-dir", tmp_path),
+    )
+    read_until(child, "leader")
+    child.send_signal(signal.SIGTERM)
+    assert child.wait() == 70
+    assert child.errors == "raftlite node: a has not ended within 5 s: a callback or a handle is still busy\n"
 
 
 def test_the_module_is_the_command(tmp_path):
