@@ -92,13 +92,15 @@ class Member:
         """Open the votes, listen, connect and take part. Starting again after `stop` is fine.
 
         Raises `OSError` where the address cannot be used, `StorageError` where the votes cannot be read,
-        `MemberStopped` if it runs already, and `ForkedError` in a child of the process that it ran in.
+        `MemberStopped` if it runs already or a callback of its former life does, and `ForkedError` in a child of the
+        process that it ran in.
         """
         if self._thread is not None:
             self._thread.check_process()
         with self._lock:
             if self._listener is not None or self._storage is not None:
                 raise MemberStopped(f"{self.node_id} runs already: call stop() first")
+            self._check_former_life()
             try:
                 self._assemble()
             except BaseException:
@@ -204,6 +206,15 @@ class Member:
         return self._running().change_membership(RemoveNode(node_id), timeout)
 
     # --- Assembling -------------------------------------------------------------------------------
+
+    def _check_former_life(self) -> None:
+        """The program must hear that a grant is lost before it hears of the next, which would be another thread's."""
+        try:
+            if self._thread is not None:
+                self._thread.stop(timeout=0)
+        except TimeoutError:
+            still = "a callback of its former life is still running, or a connection is still closing"
+            raise MemberStopped(f"{self.node_id} cannot start yet: {still}") from None
 
     def _assemble(self) -> None:
         self._storage = self._open_storage()

@@ -293,9 +293,32 @@ def test_a_busy_callback_does_not_keep_the_address_and_the_votes(tmp_path):
             member.stop(timeout=0.01)
         eventually(lambda: threads_of("a") == ["raftlite-a-callbacks"], "ended but for the callback")
         assert not (tmp_path / "a.sock").exists()
+
+
+def test_a_member_does_not_start_beside_a_callback_of_its_former_life():
+    """It would be elected again before the program has heard that the former grant is lost."""
+    calls = queue.Queue()
+    member = alone(on_lost=lambda leadership: calls.put(("lost", leadership.token)))
+
+    @member.on_elected
+    def elected(leadership):
+        calls.put(("elected", leadership.token))
+        gate.pass_through()
+
+    with Gate() as gate:
+        member.start()
+        gate.wait_until_reached()
+        with pytest.raises(TimeoutError):
+            member.stop(timeout=0.01)
+        with pytest.raises(MemberStopped, match="a cannot start yet: a callback of its former life is still running"):
+            member.start()
+        assert not member.is_leader
         gate.open()
+        eventually(lambda: threads_of("a") == [], "ended")
     with member:
-        pass
+        member.wait_until_leader(PATIENCE)
+    began_and_ended = [("elected", 1), ("lost", 1), ("elected", 2), ("lost", 2)]
+    assert [calls.get(timeout=PATIENCE) for _ in range(4)] == began_and_ended
 
 
 # --- A start that fails leaves nothing behind ----------------------------------------------------------------------
