@@ -17,6 +17,9 @@ import struct
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import deliver_challenge
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -29,6 +32,7 @@ from raftlite.codec import MAX_MESSAGE_BYTES, encode
 from raftlite.nodes import ConnectionNode, connection
 from raftlite.nodes.address import dial
 from raftlite.nodes.channel import Channel, Identity, Refused
+from raftlite.nodes.request import ask_member
 
 KEY = "the key of these tests"
 UNHURRIED = Timing(message_timeout=PATIENCE)
@@ -322,6 +326,109 @@ def test_the_key_is_in_no_text(place: Place, log: Log) -> None:
     texts = [text for thing in things for text in (repr(thing), str(thing))] + log.lines
     for secret in (key, key.encode().hex(), repr(key.encode())):
         assert not [text for text in texts if secret in text]
+
+
+# --- Strangers in the middle --------------------------------------------------------------------------------------
+
+
+class Stranger:
+    """Knows no key. Sits at an address that a member dials, and passes on what the two ends say to each other."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._server = place.server("")
+        self.address = "{}:{}".format(*self._server.getsockname())
+
+    def accept(self) -> Channel:
+        return self._place.accept_channel(self._server)
+
+    def relay_handshake(self, to: str) -> Tuple[Channel, Channel]:
+        """Let whoever dials here prove to the listener at `to` that it knows the key, and the other way round."""
+        dialler, listener = self.accept(), self._place.channel(to, None)
+        for _ in range(3):
+            dialler.send_bytes(listener.recv_bytes())
+            listener.send_bytes(dialler.recv_bytes())
+        return dialler, listener
+
+
+def altered(frame: bytes, **change: Any) -> bytes:
+    start = frame.index(b'{"protocol"')
+    return frame[:start] + json.dumps({**json.loads(frame[start:]), **change}).encode()
+
+
+@pytest.mark.parametrize("listener", ["a", "c"])
+@pytest.mark.parametrize("change", [{}, {"to": "a"}, {"to": "c"}, {"to": "c", "node_id": "b"}])
+def test_what_is_said_to_one_listener_is_worth_nothing_at_another(
+    place: Place, log: Log, listener: str, change: Dict[str, Any]
+) -> None:
+    """Neither at a third member nor at the dialler's own listener, for a stranger at the address of a dead member."""
+    here, third, stranger = place.listener("a"), place.listener("c"), Stranger(place)
+    place.node(here, "b", stranger.address)
+    victim = {"a": here, "c": third}[listener]
+    dialler, relayed = stranger.relay_handshake(victim.address)
+    relayed.send_bytes(altered(dialler.recv_bytes(), **change) if change else dialler.recv_bytes())
+    relayed.send_bytes(encode(beat(1, "a")))
+    wait_for_end(relayed)
+    log.wait_for(f"{listener}: turned away", "was altered" if change else f"'b' is meant, but this is '{listener}'")
+    assert here.inbox.empty() and third.inbox.empty()
+
+
+def test_a_stranger_cannot_speak_for_a_listener_of_another_cluster(place: Place, log: Log) -> None:
+    """Two clusters with one key and the same ids: the name of the cluster is part of what is proved."""
+    red, blue, stranger = place.listener("a", cluster="red"), place.listener("b", cluster="blue"), Stranger(place)
+    place.node(red, "b", stranger.address)
+    dialler, relayed = stranger.relay_handshake(blue.address)
+    relayed.send_bytes(altered(dialler.recv_bytes(), cluster="blue"))
+    wait_for_end(relayed)
+    log.wait_for("b: turned away", "was altered")
+
+
+def test_a_stranger_cannot_alter_a_welcome(place: Place, log: Log) -> None:
+    here, there, stranger = place.listener("a"), place.listener("b"), Stranger(place)
+    place.node(here, "b", stranger.address)
+    dialler, relayed = stranger.relay_handshake(there.address)
+    relayed.send_bytes(dialler.recv_bytes())
+    dialler.send_bytes(altered(relayed.recv_bytes(), incarnation="another"))
+    log.wait_for("a: b cannot be reached: authentication failed:", "was altered")
+
+
+def test_a_challenge_is_not_answered_by_the_one_who_set_it(place: Place, log: Log) -> None:
+    """A stranger whom a member dials twice holds the one connection's challenge against the other one."""
+    here, stranger = place.listener("a"), Stranger(place)
+    place.node(here, "b", stranger.address), place.node(here, "c", stranger.address)
+    first, second = stranger.accept(), stranger.accept()
+    first.send_bytes(b"#CHALLENGE#" + bytes(20))
+    first.recv_bytes()
+    first.send_bytes(b"#WELCOME#")
+    second.send_bytes(first.recv_bytes())
+    first.send_bytes(second.recv_bytes())
+    assert first.recv_bytes() == b"#FAILURE#"
+    log.wait_for("cannot be reached: authentication failed: the keys differ")
+
+
+def test_no_challenge_of_another_program_with_the_same_key_is_answered(place: Place) -> None:
+    """A manager of `multiprocessing` unpickles what it is sent by whoever answers its challenge."""
+    stranger = Stranger(place)
+    place.node(place.listener("a"), "b", stranger.address)
+    with pytest.raises(AuthenticationError):
+        deliver_challenge(stranger.accept(), KEY.encode())
+
+
+@pytest.mark.parametrize("change", [{"kind": "peer", "to": "a"}, {"request": "remove"}, {"cluster": "blue"}])
+def test_a_request_can_be_neither_altered_nor_made_into_a_peer(place: Place, log: Log, change: Dict[str, Any]) -> None:
+    there, stranger = place.listener("a"), Stranger(place)
+    requests: queue.Queue[Any] = queue.Queue()
+    there.answer_request = lambda request: requests.put(request) or {}
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(ask_member, stranger.address, KEY.encode(), "raftlite", PATIENCE, "status")
+        dialler, relayed = stranger.relay_handshake(there.address)
+        relayed.send_bytes(altered(dialler.recv_bytes(), **change))
+        wait_for_end(relayed)
+        dialler.shut_down()
+        with pytest.raises(Refused):
+            asked.result()
+    log.wait_for("a: turned away", "was altered")
+    assert there.inbox.empty() and requests.empty()
 
 
 # --- Strangers and bad bytes -------------------------------------------------------------------------------------

@@ -6,11 +6,22 @@ dialler                                   listener
    ─── hello ──▶                             protocol, cluster, who, to whom, incarnation
    ◀── welcome, or why refused ──
    ─── messages ──▶
+
+What is proved: hello and welcome come, unaltered, from holders of the key, who speak on this very connection. They are
+sealed over all that was said before, so a stranger who passes frames on between two ends, be it from the address of a
+dead member, can only have the one hello refused that was meant for somebody else. The key itself answers no challenge;
+one key for each end is derived from it. So a challenge handed back to its sender is in vain, and so is one of another
+program with the same key, such as a manager of `multiprocessing`, which unpickles what it is sent.
+
+What is not: the messages that follow are neither sealed nor secret. Whoever carries the packets between the very two
+ends that mean each other can read messages, and forge them on that connection from then on. Against that helps only
+TLS, or a network without such people.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
 import secrets
 import socket
@@ -27,6 +38,7 @@ from raftlite.errors import MalformedMessage
 from raftlite.membership import Membership
 
 PROTOCOL = 1
+SEAL_BYTES = 32
 
 _HANDSHAKE_ERRORS = (AuthenticationError, AssertionError, EOFError, OSError, ValueError)
 
@@ -74,6 +86,7 @@ class Channel:
         self._connection: Connection = Connection(sock.detach())
         self._lock = threading.Lock()
         self._deadline: Optional[float] = None
+        self._handshake: _Handshake  # from authentication on
         _open_channels.add(self)
 
     def send_bytes(self, data: bytes) -> None:
@@ -129,24 +142,30 @@ class Channel:
 
     def authenticate_as_dialler(self, authkey: bytes) -> None:
         """Raise `Refused` unless both ends know the key."""
+        self._handshake = _Handshake(self, authkey)
         with _refusing("authentication failed"):
-            answer_challenge(cast(Any, self), authkey)
-            deliver_challenge(cast(Any, self), authkey)
+            answer_challenge(cast(Any, self._handshake), _derive(authkey, "dialler"))
+            deliver_challenge(cast(Any, self._handshake), _derive(authkey, "listener"))
 
     def authenticate_as_listener(self, authkey: bytes) -> None:
         """Raise `Refused` unless both ends know the key."""
+        self._handshake = _Handshake(self, authkey)
         with _refusing("authentication failed"):
-            deliver_challenge(cast(Any, self), authkey)
-            answer_challenge(cast(Any, self), authkey)
+            deliver_challenge(cast(Any, self._handshake), _derive(authkey, "dialler"))
+            answer_challenge(cast(Any, self._handshake), _derive(authkey, "listener"))
 
     def send_json(self, content: Dict[str, Any]) -> None:
-        """Send one JSON object. Raises `OSError`."""
-        self.send_bytes(dump(content))
+        """Send one JSON object, sealed; only after authentication. Raises `OSError`."""
+        data = dump(content)
+        self.send_bytes(self._handshake.seal(data) + data)
 
     def recv_hello(self) -> Dict[str, Any]:
-        """Read one JSON object. Raises `Refused` where the connection ends or time runs out, `MalformedMessage`."""
+        """Read one JSON object. Raises `Refused` for one that is late, lacking or altered, `MalformedMessage`."""
         with _refusing("the connection ended during the handshake"):
-            data = self.recv_bytes()
+            frame = self.recv_bytes(SEAL_BYTES + MAX_MESSAGE_BYTES)
+        seal, data = frame[:SEAL_BYTES], frame[SEAL_BYTES:]
+        if not hmac.compare_digest(seal, self._handshake.seal(data)):
+            raise Refused("authentication failed: what was said was altered on its way")
         return load(data)
 
     def exchange(self, content: Dict[str, Any]) -> Dict[str, Any]:
@@ -157,6 +176,32 @@ class Channel:
         if refusal:
             raise Disagreed(refusal[:500] if isinstance(refusal, str) else shorten(refusal))
         return answer
+
+
+class _Handshake:
+    """Stands between `multiprocessing` and a channel, and takes down what is said, for the seals."""
+
+    def __init__(self, channel: Channel, authkey: bytes) -> None:
+        self._channel = channel
+        self._said = hmac.new(_derive(authkey, "seal"), digestmod="sha256")
+
+    def send_bytes(self, data: bytes) -> None:
+        self._channel.send_bytes(data)
+        self.seal(data)
+
+    def recv_bytes(self, maxlength: int) -> bytes:
+        data = self._channel.recv_bytes(maxlength)
+        self.seal(data)
+        return data
+
+    def seal(self, data: bytes) -> bytes:
+        """What only a holder of the key can say beside `data`, and only at this point of this handshake."""
+        self._said.update(len(data).to_bytes(4, "big") + data)
+        return self._said.digest()
+
+
+def _derive(authkey: bytes, purpose: str) -> bytes:
+    return hmac.new(authkey, f"raftlite {PROTOCOL} {purpose}".encode(), "sha256").digest()
 
 
 @contextlib.contextmanager
