@@ -26,6 +26,8 @@ from raftlite.demo import run_demo
 from raftlite.errors import ConfigError, StorageError
 from raftlite.leadership import Leadership
 from raftlite.member import Member
+from raftlite.membership import check_node_id
+from raftlite.nodes.address import normalize
 from raftlite.nodes.request import ask_member
 from raftlite.timing import Timing
 
@@ -148,10 +150,10 @@ def _add_changes(commands: Any) -> None:
     add.set_defaults(run=_run_add)
     remove = _add_request(commands, "remove", "remove a member from the cluster")
     remove.add_argument("id", metavar="ID", help="the member, which learns it and stops")
-    remove.set_defaults(run=lambda options: _ask(options, id=options.id))
+    remove.set_defaults(run=_run_remove)
     transfer = _add_request(commands, "transfer", "hand leadership to another member")
     transfer.add_argument("--to", metavar="ID", help="to this voter; otherwise to the one heard from last")
-    transfer.set_defaults(run=lambda options: _ask(options, to=options.to))
+    transfer.set_defaults(run=_run_transfer)
 
 
 def _add_request(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
@@ -386,8 +388,8 @@ def _peers(options: List[str]) -> Dict[str, str]:
 
 
 def _split(name: str, option: str) -> Tuple[str, str]:
-    node_id, separator, address = option.partition("=")
-    if not separator:
+    node_id, _, address = option.partition("=")
+    if not node_id or not address:
         raise ConfigError(f"{name} is {option!r}, but must be ID=ADDRESS")
     return node_id, address
 
@@ -409,8 +411,21 @@ def _authkey(options: argparse.Namespace) -> bytes:
 
 
 def _run_add(options: argparse.Namespace) -> int:
-    node_id, address = _split("the member", options.member)
+    node_id, address = _split("the second argument", options.member)
+    check_node_id(node_id)
+    address = normalize(address, f"the address of {node_id}")
     return _ask(options, id=node_id, at=address, voter=not options.observer)
+
+
+def _run_remove(options: argparse.Namespace) -> int:
+    check_node_id(options.id)
+    return _ask(options, id=options.id)
+
+
+def _run_transfer(options: argparse.Namespace) -> int:
+    if options.to is not None:
+        check_node_id(options.to)
+    return _ask(options, to=options.to)
 
 
 def _ask(options: argparse.Namespace, **details: Any) -> int:

@@ -64,12 +64,14 @@ class Member:
         check_node_id(node_id)
         self.node_id = node_id
         self.peers: Dict[str, str] = _check_peers(node_id, peers or {}, listen, advertise)
-        self.listen = None if listen is None else normalize(listen)
+        self.listen = None if listen is None else normalize(listen, "listen")
         if self.peers and self.listen is None:
             raise ConfigError("listen is missing: with peers, this member needs an address that they can reach")
         check_bounds(founding_membership(node_id, [NodeInfo(node_id, voter), *self.peers]), min_nodes, max_nodes)
-        self._advertise = None if advertise is None else normalize(advertise)
+        self._advertise = None if advertise is None else normalize(advertise, "advertise")
         self._authkey, self._cluster = _check_authkey(authkey), cluster
+        if data_dir == "":  # more likely a variable that is not set than the current folder
+            raise ConfigError("data_dir is '', but must be the path of a folder")
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._timing, self._min_nodes, self._max_nodes, self._voter = timing, min_nodes, max_nodes, voter
         self._memory = MemoryStorage()
@@ -195,7 +197,7 @@ class Member:
         Start it without peers, before or afterwards; it is waited for. Adding a member again changes its address or its
         vote. Any member may be asked. Raises `MembershipError` with the reason, `TimeoutError` without an answer.
         """
-        info = NodeInfo(node_id, voter, normalize(address))
+        info = NodeInfo(node_id, voter, normalize(address, f"the address of {node_id}"))
         return self._running().change_membership(AddNode(info), timeout)
 
     def remove_node(self, node_id: str, *, timeout: Optional[float] = None) -> Membership:
@@ -329,11 +331,11 @@ class Member:
 def _check_peers(
     node_id: str, peers: Mapping[str, Address], listen: Optional[Address], advertise: Optional[Address]
 ) -> Dict[str, str]:
-    own = {normalize(address) for address in (listen, advertise) if address is not None}
+    given = (("listen", listen), ("advertise", advertise))
+    own = {normalize(address, name) for name, address in given if address is not None}
     addresses: Dict[str, str] = {}
     for peer, address in peers.items():
-        check_node_id(peer)
-        address = normalize(address)
+        address = _check_peer(peer, address)
         if peer == node_id:
             if address not in own:
                 raise ConfigError(f"peers has {peer!r}, this member itself, at {address}, but listen is {listen!r}")
@@ -346,6 +348,14 @@ def _check_peers(
         if len(twins) > 1:
             raise ConfigError(f"peers gives {', '.join(twins)} the same address {address}")
     return addresses
+
+
+def _check_peer(peer: str, address: Address) -> str:
+    try:
+        check_node_id(peer)
+    except ConfigError as error:
+        raise ConfigError(f"peers: {error}") from None
+    return normalize(address, f"the address of {peer}")
 
 
 def _check_authkey(authkey: Optional[Union[bytes, str]]) -> Optional[Union[bytes, str]]:

@@ -295,10 +295,20 @@ WRONG_SETTINGS = [
     (("--peer", "b"), "--peer is 'b', but must be ID=ADDRESS"),
     (("--peer", "b=h:1", "--peer", "b=h:3"), "--peer gives 'b' twice, but ids must be unique"),
     (("--peer", "b=h:1", "--peer", "c=h:1"), "peers gives b, c the same address h:1"),
-    (("--peer", "b=nowhere"), "address is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
+    (("--peer", "=h:1"), "--peer is '=h:1', but must be ID=ADDRESS"),
+    (("--peer", "b="), "--peer is 'b=', but must be ID=ADDRESS"),
+    (("--peer", "b\n=h:1"), "peers: node id is 'b\\n', but must be 1 to 128 printable characters"),
+    (("--peer", "b=nowhere"), "the address of b is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
+    (("--peer", "b=h:65536"), "the address of b is 'h:65536', but its port must be from 0 to 65535"),
     (("--peer", "a=h:1"), "peers has 'a', this member itself, at h:1, but listen is"),
-    (("--listen", "nowhere"), "address is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
-    (("--advertise", "nowhere"), "address is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
+    (("--listen", "nowhere"), "listen is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
+    (("--listen", ""), "listen is '', but must be 'host:port' or the path of a Unix socket"),
+    (("--listen", "host:99999"), "listen is 'host:99999', but its port must be from 0 to 65535"),
+    (("--listen", "h:" + 5_000 * "9"), f"listen is 'h:{5_000 * '9'}', but its port must be from 0 to 65535"),
+    (("--listen", "a..b:80"), "listen is 'a..b:80', but 'a..b' is no name of a host"),
+    (("--listen", "[::1:80"), "listen is '[::1:80', but must be 'host:port' or the path of a Unix socket"),
+    (("--advertise", "nowhere"), "advertise is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
+    (("--data-dir", ""), "data_dir is '', but must be the path of a folder"),
     (("--min-nodes", "0"), "min_nodes is 0, but must be a whole number from 1"),
     (("--min-nodes", "2", "--max-nodes", "5"), "min_nodes is 2, but must be more than half of max_nodes (5)"),
     (("--heartbeat-interval", "0"), "heartbeat_interval is 0.0, but must be a number from 0.001 to 86400 seconds"),
@@ -363,6 +373,20 @@ def test_an_address_without_meaning_here_exits_with_73_and_is_named(capsys):
     )
 
 
+def test_a_path_where_no_socket_can_be_exits_with_73_and_is_named(capsys, tmp_path):
+    """Somebody's file, which is left alone; and a path that the system cannot hold."""
+    (tmp_path / "file").write_text("precious")
+    code, line = refusal(capsys, "node", "--id", "a", "--listen", tmp_path / "file")
+    assert (code, line) == (
+        73,
+        f"raftlite node: cannot listen on {tmp_path}/file: something is there that is no socket",
+    )
+    assert (tmp_path / "file").read_text() == "precious"
+    long = tmp_path / (200 * "x")
+    code, line = refusal(capsys, "node", "--id", "a", "--listen", long)
+    assert (code, line) == (73, f"raftlite node: cannot listen on {long}: AF_UNIX path too long")
+
+
 def test_votes_in_use_exit_with_74_and_are_named(capsys, tmp_path):
     """EX_IOERR: another process runs this member."""
     storage = SQLiteStorage(tmp_path / "a.sqlite3")
@@ -389,6 +413,10 @@ def test_a_folder_that_cannot_hold_votes_exits_with_74_and_is_named(capsys, tmp_
     (tmp_path / "file").write_text("")
     code, line = refusal(capsys, "node", "--id", "a", "--listen", tmp_path / "a.sock", "--data-dir", tmp_path / "file")
     assert (code, line) == (74, f"raftlite node: cannot make the folder {tmp_path}/file: File exists")
+    (tmp_path / "a.sqlite3").mkdir()
+    code, line = refusal(capsys, "node", "--id", "a", "--listen", tmp_path / "a.sock", "--data-dir", tmp_path)
+    assert code == 74
+    assert line.startswith(f"raftlite node: cannot open {tmp_path}/a.sqlite3: ")
 
 
 def test_a_node_that_can_no_longer_save_its_votes_exits_with_70_and_says_so(start_child, tmp_path):
@@ -518,12 +546,17 @@ def test_a_wait_out_of_bounds_exits_with_78(capsys, seconds):
     )
 
 
-@pytest.mark.parametrize("address", ["nowhere", "h:99999"])
-def test_an_address_that_is_none_is_named(capsys, address):
+@pytest.mark.parametrize(
+    "address, bound",
+    [
+        ("nowhere", "must be 'host:port' or the path of a Unix socket"),
+        ("h:99999", "its port must be from 0 to 65535"),
+        (f"{64 * 'x'}:80", f"{64 * 'x'!r} is no name of a host"),
+    ],
+)
+def test_an_address_that_is_none_is_named(capsys, address, bound):
     """A slip of the finger gets a sentence too."""
-    code, line = refusal(capsys, "status", address)
-    assert code == 78
-    assert line.startswith(f"raftlite status: address is {address!r}, but must be 'host:port' or the path")
+    assert refusal(capsys, "status", address) == (78, f"raftlite status: address is {address!r}, but {bound}")
 
 
 def test_status_that_nobody_reads_ends_quietly(tmp_path):

@@ -9,6 +9,8 @@ from threads import PATIENCE, eventually
 
 from raftlite.cli import main
 from raftlite.member import Member
+from raftlite.nodes.channel import Refused
+from raftlite.nodes.request import ask_member
 from raftlite.timing import Timing
 
 KEY = "the secret that all members share"
@@ -107,9 +109,6 @@ def alone(tmp_path):
     "command, arguments, reason",
     [
         ("add", ["d=h:1"], "the cluster has 1 voters already, and max_nodes is 1"),
-        ("add", ["d=nowhere"], "address is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
-        ("add", ["=h:1"], "node id is '', but must be 1 to 128 printable characters"),
-        ("remove", [""], "node id is '', but must be 1 to 128 printable characters"),
         ("transfer", ["--to", "d"], "d is no voter of "),
     ],
 )
@@ -122,11 +121,38 @@ def test_what_a_member_refuses_exits_with_69_and_its_reason(alone, ask, command,
     assert alone.membership.ids == {"a"}
 
 
-def test_what_is_no_member_is_refused_before_anybody_is_asked(ask):
+@pytest.mark.parametrize(
+    "command, arguments, sentence",
+    [
+        ("add", ["d"], "the second argument is 'd', but must be ID=ADDRESS"),
+        ("add", ["=h:1"], "the second argument is '=h:1', but must be ID=ADDRESS"),
+        ("add", ["d="], "the second argument is 'd=', but must be ID=ADDRESS"),
+        ("add", ["d\n=h:1"], "node id is 'd\\n', but must be 1 to 128 printable characters"),
+        ("add", ["d=h"], "the address of d is 'h', but must be 'host:port' or the path of a Unix socket"),
+        ("add", ["d=h:99999"], "the address of d is 'h:99999', but its port must be from 0 to 65535"),
+        ("remove", [""], "node id is '', but must be 1 to 128 printable characters"),
+        ("transfer", ["--to", ""], "node id is '', but must be 1 to 128 printable characters"),
+    ],
+)
+def test_what_is_no_member_is_refused_before_anybody_is_asked(ask, command, arguments, sentence):
     """EX_CONFIG, though nobody listens there."""
-    code, said, complaint = ask("add", "127.0.0.1:1", "d")
-    assert (code, said) == (78, "")
-    assert complaint.endswith("is 'd', but must be ID=ADDRESS\n")
+    assert ask(command, "127.0.0.1:1", *arguments) == (78, "", f"raftlite {command}: {sentence}\n")
+
+
+@pytest.mark.parametrize(
+    "request_, details, reason",
+    [
+        ("add", {"id": "d", "at": "nowhere", "voter": True}, "the address of d is 'nowhere', but must be 'host:port'"),
+        ("add", {"id": "", "at": "h:1", "voter": True}, "node id is '', but must be 1 to 128 printable characters"),
+        ("remove", {"id": ""}, "node id is '', but must be 1 to 128 printable characters"),
+        ("remove", {}, "the request lacks something or has it wrong"),
+    ],
+)
+def test_a_member_does_not_rely_on_the_command_line(alone, request_, details, reason):
+    """Another program may speak its protocol."""
+    with pytest.raises(Refused, match=f"{alone.address}: {reason}"):
+        ask_member(alone.address, KEY.encode(), "raftlite", PATIENCE, request_, **details)
+    assert alone.membership.ids == {"a"}
 
 
 def test_a_change_without_a_quorum_gives_up_when_it_was_told_to_and_says_what_is_missing(ask, tmp_path):

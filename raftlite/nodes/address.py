@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -15,19 +16,20 @@ Address = Union[str, Tuple[str, int]]
 """What callers may give: text, or a `(host, port)` pair as `multiprocessing.connection` takes it."""
 
 _WILDCARDS = ("", "0.0.0.0", "::")
+_FORMS = "but must be 'host:port' or the path of a Unix socket"
 
 
-def normalize(address: Address) -> str:
-    """Return `address` as text. Raises `ConfigError` where it is neither `host:port` nor a path."""
+def normalize(address: Address, name: str = "address") -> str:
+    """Return `address` as text. Raises `ConfigError`, under this `name`, where it is neither `host:port` nor a path."""
     if isinstance(address, tuple) and len(address) == 2:
         host, port = address
         address = f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
     address = os.fspath(address) if isinstance(address, os.PathLike) else address
     if not isinstance(address, str):
-        raise ConfigError(f"address is {address!r}, but must be 'host:port' or the path of a Unix socket")
+        raise ConfigError(f"{name} is {address!r}, {_FORMS}")
     if is_path(address):
-        return address[len("unix:") :] if address.startswith("unix:") else address
-    host, port_text = _split_text(address)
+        return _checked_path(address, name)
+    host, port_text = _split_text(address, name)
     return f"[{host}]:{port_text}" if ":" in host else f"{host}:{port_text}"
 
 
@@ -42,12 +44,29 @@ def host_and_port(address: str) -> Tuple[str, int]:
     return host, int(port)
 
 
-def _split_text(address: str) -> Tuple[str, str]:
+def _checked_path(address: str, name: str) -> str:
+    path = address[len("unix:") :] if address.startswith("unix:") else address
+    if not path:
+        raise ConfigError(f"{name} is {address!r}, {_FORMS}")
+    try:
+        os.fsencode(path)
+    except UnicodeError:
+        raise ConfigError(f"{name} is {address!r}, but {path!r} is no name of a file") from None
+    return path
+
+
+def _split_text(address: str, name: str = "address") -> Tuple[str, str]:
     host, separator, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"address is {address!r}, but must be 'host:port' or the path of a Unix socket")
+    if not separator or not port.isascii() or not port.isdigit() or not {"[", "]"}.isdisjoint(host):
+        raise ConfigError(f"{name} is {address!r}, {_FORMS}")
+    if len(port) > 5 or int(port) > 65535:  # the length first: Python reads no number of thousands of digits
+        raise ConfigError(f"{name} is {address!r}, but its port must be from 0 to 65535")
+    try:
+        host.encode("idna")  # as the resolver will, whose error would be no OSError
+    except UnicodeError:
+        raise ConfigError(f"{name} is {address!r}, but {host!r} is no name of a host") from None
     return host, port
 
 
@@ -138,8 +157,10 @@ def _listen_on_path(path: str, backlog: int) -> socket.socket:
 
 def _remove_dead_socket(path: str) -> None:
     """A process that was killed leaves its socket file behind; nobody listens there any more."""
-    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
-        return  # nothing there, or something that is not ours to remove: bind will say so
+    if not os.path.exists(path):
+        return
+    if not stat.S_ISSOCK(os.stat(path).st_mode):  # not ours to remove
+        raise OSError(errno.EADDRINUSE, "something is there that is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
