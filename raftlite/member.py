@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 from urllib.parse import quote
 
-from raftlite.errors import ConfigError, MemberStopped, RaftliteError, StorageError
+from raftlite.errors import ConfigError, MembershipError, MemberStopped, RaftliteError, StorageError
 from raftlite.leadership import Callback, Leadership
 from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, founding_membership
 from raftlite.messages import AddNode, RemoveNode
@@ -203,9 +203,16 @@ class Member:
     def remove_node(self, node_id: str, *, timeout: Optional[float] = None) -> Membership:
         """Remove the member `node_id`, which learns it and stops; return the committed membership.
 
-        Any member may be asked, and any may be removed: a leader hands over first. Raises as `add_node` does.
+        Any member may be asked, and any may be removed: a leader hands over first. Raises as `add_node` does, and
+        `MembershipError` where there is no such member, perhaps because an earlier request was carried out after all.
         """
-        return self._running().change_membership(RemoveNode(node_id), timeout)
+        thread = self._running()
+        before = thread.membership
+        after = thread.change_membership(RemoveNode(node_id), timeout)
+        # For a leader, a node that is not there is removed: it may be asked again for what the one before it has done.
+        if node_id not in before.ids and after.position == before.position:
+            raise MembershipError(f"there is no member {node_id!r}: the members are {after}")
+        return after
 
     # --- Assembling -------------------------------------------------------------------------------
 

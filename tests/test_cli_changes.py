@@ -109,6 +109,7 @@ def alone(tmp_path):
     "command, arguments, reason",
     [
         ("add", ["d=h:1"], "the cluster has 1 voters already, and max_nodes is 1"),
+        ("remove", ["d"], "there is no member 'd': the members are a [1.1]"),
         ("transfer", ["--to", "d"], "d is no voter of "),
     ],
 )

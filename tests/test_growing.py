@@ -58,6 +58,8 @@ class Processes:
                     self.ask(node_id, request, **details)
                     return
                 except OSError as error:
+                    if reasons and "there is no member" in str(error):
+                        return  # removed already, when the answer was lost
                     reasons.append(str(error))
         raise AssertionError(f"{request} {details} was never done: {reasons[-5:]}")
 

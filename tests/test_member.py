@@ -10,7 +10,7 @@ import threading
 import pytest
 from threads import PATIENCE, Gate, eventually
 
-from raftlite.errors import ConfigError, LeadershipLost, MemberStopped, StorageError
+from raftlite.errors import ConfigError, LeadershipLost, MembershipError, MemberStopped, StorageError
 from raftlite.member import Member
 from raftlite.nodes import ConnectionNode
 from raftlite.storage import SQLiteStorage
@@ -94,6 +94,20 @@ def test_members_on_ports_that_the_system_chose_are_let_in_one_by_one():
         eventually(lambda: members["b"].membership.ids == {"a", "b", "c"}, "told of the third")
         assert members["c"].remove_node("b", timeout=PATIENCE).ids == {"a", "c"}
         eventually(lambda: members["b"].status().why == "stopped", "told that it was removed")
+
+
+def test_removing_whoever_is_no_member_is_refused_wherever_it_is_asked(addresses, tmp_path):
+    """A slip of the finger must not look like a success; the second of two removals finds nobody either."""
+    with cluster(addresses, data_dir=tmp_path) as members:
+        leader_id = agree(members)
+        removed = next(node_id for node_id in members if node_id != leader_id)
+        for member in members.values():
+            with pytest.raises(MembershipError, match=r"there is no member 'd': the members are a, b, c \["):
+                member.remove_node("d", timeout=PATIENCE)
+        left = members[leader_id].remove_node(removed, timeout=PATIENCE).ids
+        assert left == set(members) - {removed}
+        with pytest.raises(MembershipError, match=f"there is no member '{removed}'"):
+            members[leader_id].remove_node(removed, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("node_id", ["", 5, None])
