@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import AuthenticationError
@@ -838,6 +839,158 @@ node.close()
     address = child.read_line()
     child.expect("7")
     expect_message(place.node(place.listener("a"), "b", address), child, 1)
+
+
+@needs_fork
+def test_a_connection_that_was_being_made_at_a_fork_is_made_anew(place: Place, start_child: Any) -> None:
+    """The child has a copy of a socket that nobody knows of yet."""
+    server = place.server("")
+    child = start_child(
+        LISTEN
+        + """
+import threading
+from raftlite.nodes import connection
+
+def dial_and_fork(*arguments, dial=connection.dial):
+    connection.dial = dial
+    sock = dial(*arguments)
+    if os.fork() == 0:
+        print("forked")
+        os.read(0, 1)
+        os._exit(0)
+    return sock
+
+connection.dial = dial_and_fork
+node = listener.node("c", sys.argv[2])
+threading.Event().wait()
+""",
+        f"{place.folder}/b",
+        "{}:{}".format(*server.getsockname()),
+    )
+    child.read_line()
+    child.expect("forked")
+    wait_for_end_of_socket(place.accept(server))
+    accepted = place.accept_channel(server)
+    with accepted.limited(PATIENCE):
+        accepted.authenticate_as_listener(KEY.encode())
+        child.kill()
+        wait_for_end(accepted)
+
+
+@needs_fork
+def test_a_forked_child_has_no_socket_of_a_listener_whose_connections_come_and_go(
+    place: Place, start_child: Any
+) -> None:
+    child = start_child(
+        LISTEN
+        + """
+def is_open_socket(number):
+    try:
+        return os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
+    except OSError:
+        return False
+
+def look():
+    numbers = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
+    left = sum(map(is_open_socket, numbers))
+    listener.close()
+    os._exit(left)
+
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        look()
+    return os.WEXITSTATUS(os.waitpid(pid, 0)[1])
+
+print(sum(fork() for _ in range(300)))
+listener.close()
+""",
+        f"{place.folder}/b",
+    )
+    address, done = child.read_line(), threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            with contextlib.suppress(OSError):
+                dial(address, PATIENCE).close()
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(come_and_go)
+        try:
+            child.expect("0")
+        finally:
+            done.set()
+    assert child.wait() == 0
+
+
+@needs_fork
+@pytest.mark.parametrize("held", ["listener._acceptor._lock", "node._wake"])
+def test_a_lock_that_is_held_at_a_fork_does_not_hang_the_child(place: Place, start_child: Any, held: str) -> None:
+    child = start_child(
+        LISTEN
+        + f"""
+node = listener.node("c", sys.argv[1] + "-nobody")
+lock = {held}
+"""
+        + """
+import threading
+holding, done = threading.Event(), threading.Event()
+
+def hold():
+    with lock:
+        holding.set()
+        done.wait()
+
+holder = threading.Thread(target=hold)
+holder.start()
+holding.wait()
+pid = os.fork()
+if pid == 0:
+    node.send_message("anything")
+    node.close()
+    listener.close()
+    os._exit(7)
+print(os.WEXITSTATUS(os.waitpid(pid, 0)[1]))
+done.set()
+holder.join()
+node.close()
+listener.close()
+""",
+        f"{place.folder}/b",
+    )
+    child.read_line()
+    child.expect("7")
+    assert child.wait() == 0
+
+
+@needs_fork
+def test_a_forked_child_that_forks_can_have_a_listener_of_its_own(place: Place, start_child: Any) -> None:
+    child = start_child(
+        LISTEN
+        + """
+def fork(body):
+    pid = os.fork()
+    if pid == 0:
+        body()
+        os._exit(7)
+    return os.WEXITSTATUS(os.waitpid(pid, 0)[1])
+
+def fork_and_listen():
+    fork(lambda: None)
+    with ConnectionListener(sys.argv[1] + "-child", node_id="c", authkey="another") as own:
+        node = own.node("b", sys.argv[1])
+        while "the keys differ" not in node.trouble:
+            pass
+        node.close()
+
+print(fork(fork_and_listen))
+listener.close()
+""",
+        f"{place.folder}/b",
+    )
+    child.read_line()
+    child.expect("7")
+    assert child.wait() == 0
 
 
 # --- Versions of Python ------------------------------------------------------------------------------------------

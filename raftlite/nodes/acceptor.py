@@ -14,9 +14,9 @@ import selectors
 import socket
 import threading
 import time
-import weakref
-from typing import Callable, Dict, Optional, Set
+from typing import Callable, Dict, Optional, Set, Tuple
 
+from raftlite.nodes import forks
 from raftlite.nodes.address import is_path, keep_alive, listen, normalize
 from raftlite.nodes.channel import Channel
 from raftlite.nodes.quiet import QuietLog
@@ -28,7 +28,7 @@ MOST_STRANGERS = 64  # connections that have not shown yet who they are
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class Acceptor:
+class Acceptor(forks.Forkable):
     """The listening socket, its thread, and the threads of the connections that it accepted."""
 
     def __init__(self, address: str, name: str, serve: Callable[[Channel, str], None], patience: float) -> None:
@@ -37,17 +37,18 @@ class Acceptor:
         self._name = name
         self._serve = serve
         self._patience = patience  # seconds that a stranger has
-        self._socket = listen(address)
-        self._socket.setblocking(False)
-        self.address = self._own_address(address)
-        self._waker, self._wakee = socket.socketpair()
         self._lock = threading.Lock()
         self._strangers: Dict[Channel, float] = {}  # in the order of their arrival -> when their time is up
         self._channels: Set[Channel] = set()
         self._threads: Set[threading.Thread] = set()
         self._quiet = QuietLog(logger)
         self._thread = threading.Thread(target=self._run, name=f"{name}-listener", daemon=True)
-        _open_acceptors.add(self)
+        with forks.lock:
+            self._socket = listen(address)
+            self._waker, self._wakee = socket.socketpair()
+            forks.add(self)
+        self._socket.setblocking(False)
+        self.address = self._own_address(address)
 
     def start(self) -> None:
         self._thread.start()
@@ -67,14 +68,23 @@ class Acceptor:
         if self._thread.ident is not None:
             self._thread.join()
         self._remove_path()
-        for sock in (self._socket, self._waker, self._wakee):
-            sock.close()
+        self._close_sockets()
         with self._lock:
             channels, threads = set(self._channels), set(self._threads)
         for channel in channels:
             channel.shut_down()
         for thread in threads - {threading.current_thread()}:
             thread.join(self._patience)
+
+    def abandon_after_fork(self) -> None:
+        self.is_closed = True
+        self._lock = threading.Lock()
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        with forks.lock:
+            for sock in (self._socket, self._waker, self._wakee):
+                sock.close()
 
     def _own_address(self, address: str) -> str:
         if self._path:
@@ -118,7 +128,7 @@ class Acceptor:
 
     def _accept(self) -> None:
         try:
-            sock, remote = self._socket.accept()
+            channel, remote = self._accept_channel()
         except BlockingIOError:
             return
         except OSError as error:
@@ -126,10 +136,15 @@ class Acceptor:
             if error.errno in _OUT_OF_DESCRIPTORS:
                 time.sleep(0.05)  # the connection stays in the backlog; do not spin while nothing can be had
             return
-        sock.setblocking(True)
-        with contextlib.suppress(OSError):
-            keep_alive(sock)
-        self._begin(Channel(sock), self._path or normalize(remote[:2]))
+        self._begin(channel, remote)
+
+    def _accept_channel(self) -> Tuple[Channel, str]:
+        with forks.lock:
+            sock, remote = self._socket.accept()
+            sock.setblocking(True)
+            with contextlib.suppress(OSError):
+                keep_alive(sock)
+            return Channel(sock), self._path or normalize(remote[:2])
 
     def _begin(self, channel: Channel, remote: str) -> None:
         thread = threading.Thread(
@@ -159,21 +174,3 @@ class Acceptor:
             self._channels.discard(channel)
             self._threads.discard(thread)
         channel.close()
-
-    def _close_copy_after_fork(self) -> None:
-        self.is_closed = True
-        for sock in (self._socket, self._waker, self._wakee):
-            sock.close()
-
-
-_open_acceptors: weakref.WeakSet[Acceptor] = weakref.WeakSet()
-
-
-def _close_copies_after_fork() -> None:
-    # A forked child that kept the listening socket would make its dead parent look alive.
-    for acceptor in list(_open_acceptors):
-        acceptor._close_copy_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_copies_after_fork)

@@ -22,12 +22,9 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import os
 import secrets
 import socket
-import threading
 import time
-import weakref
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
@@ -36,6 +33,7 @@ from typing import Any, Callable, Dict, Iterator, Optional, cast
 from raftlite.codec import MAX_MESSAGE_BYTES, dump, load, shorten
 from raftlite.errors import MalformedMessage
 from raftlite.membership import Membership
+from raftlite.nodes import forks
 
 PROTOCOL = 1
 SEAL_BYTES = 32
@@ -76,7 +74,7 @@ class Identity:
         }
 
 
-class Channel:
+class Channel(forks.Forkable):
     """A socket as a `multiprocessing.connection.Connection`, of which only bytes are read and nothing is unpickled.
 
     One thread reads, one writes; `shut_down`, from any thread, ends what they are doing.
@@ -84,10 +82,9 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._connection: Connection = Connection(sock.detach())
-        self._lock = threading.Lock()
         self._deadline: Optional[float] = None
         self._handshake: _Handshake  # from authentication on
-        _open_channels.add(self)
+        forks.add(self)
 
     def send_bytes(self, data: bytes) -> None:
         """Write one frame; blocks while the peer does not read. Raises `OSError`, for a limit `TimeoutError`."""
@@ -127,7 +124,7 @@ class Channel:
 
     def shut_down(self) -> None:
         """End the connection, so that whoever is blocked on it is woken. Never raises."""
-        with self._lock, contextlib.suppress(OSError):
+        with forks.lock, contextlib.suppress(OSError):
             if not self._connection.closed:
                 sock = socket.socket(fileno=self._connection.fileno())
                 try:
@@ -137,8 +134,11 @@ class Channel:
 
     def close(self) -> None:
         """Give the descriptor back. Only for the thread that reads or writes."""
-        with self._lock, contextlib.suppress(OSError):
+        with forks.lock, contextlib.suppress(OSError):
             self._connection.close()
+
+    def abandon_after_fork(self) -> None:
+        self.close()
 
     def authenticate_as_dialler(self, authkey: bytes) -> None:
         """Raise `Refused` unless both ends know the key."""
@@ -221,17 +221,3 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error) if isinstance(error, MalformedMessage) else "the other side speaks another protocol"
-
-
-_open_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
-
-
-def _close_copies_after_fork() -> None:
-    # A forked child that kept these open would hide its parent's death from the peers.
-    for channel in list(_open_channels):
-        channel._lock = threading.Lock()
-        channel.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_copies_after_fork)

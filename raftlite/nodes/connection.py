@@ -23,6 +23,7 @@ from raftlite.codec import decode, encode, shorten
 from raftlite.errors import ConfigError, MalformedMessage
 from raftlite.membership import LONGEST_ID, Membership, check_node_id
 from raftlite.messages import Message
+from raftlite.nodes import forks
 from raftlite.nodes.acceptor import Acceptor
 from raftlite.nodes.address import Address, dial, host_and_port, is_loopback, is_path, is_wildcard, normalize
 from raftlite.nodes.base import Node
@@ -40,7 +41,7 @@ LONGEST_PAUSE = 1.0  # seconds between two attempts to connect
 AnswerRequest = Callable[[Dict[str, Any]], Dict[str, Any]]
 
 
-class ConnectionNode(Node):
+class ConnectionNode(Node, forks.Forkable):
     """Sends to the member that listens at `address`: `host:port`, `[ipv6]:port` or the path of a Unix socket.
 
     Made by `ConnectionListener.node`, which gives it this member's identity. Connects at once and again whenever the
@@ -64,6 +65,7 @@ class ConnectionNode(Node):
         self._lost_at: Optional[float] = time.monotonic()
         self._reason = "not connected yet"
         self._quiet = QuietLog(logger)
+        forks.add(self)
         name = f"raftlite-{identity.node_id}-to-{node_id}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -107,6 +109,9 @@ class ConnectionNode(Node):
             self._shut_down()
         self._thread.join(self._timing.message_timeout)
 
+    def abandon_after_fork(self) -> None:
+        self._wake = threading.Condition()
+
     def _shut_down(self) -> None:
         channel = self._channel
         if channel is not None:
@@ -139,8 +144,7 @@ class ConnectionNode(Node):
                 self._pause(failures)
 
     def _connect(self) -> Channel:
-        channel = Channel(dial(self.address, self._timing.message_timeout))
-        self._channel = channel
+        self._channel = channel = self._dial()
         try:
             with channel.limited(self._timing.message_timeout):
                 channel.authenticate_as_dialler(self._identity.authkey)
@@ -156,6 +160,19 @@ class ConnectionNode(Node):
         self._quiet.reset()
         logger.debug("%s: connected to %s at %s", self._identity.node_id, self.node_id, self.address)
         return channel
+
+    def _dial(self) -> Channel:
+        with forks.lock:
+            forks_before = forks.count
+        sock = dial(self.address, self._timing.message_timeout)
+        with forks.lock:
+            channel = Channel(sock)
+            if forks.count == forks_before:
+                return channel
+        # A child may have a copy that it does not know of. What is shut down here is of no use there either.
+        channel.shut_down()
+        channel.close()
+        raise ConnectionError("this process was forked meanwhile; it is tried again")
 
     def _check(self, welcome: Dict[str, Any]) -> None:
         for name, expected in (("cluster", self._identity.cluster), ("node_id", self.node_id)):
