@@ -23,6 +23,7 @@ from raftlite.thread import ElectionThread
 from raftlite.timing import Timing
 
 LONGEST_REQUEST = 3_600.0  # seconds
+MOST_WAITING = 16  # requests of the command line, each of which holds a thread until the cluster has answered
 
 _F = TypeVar("_F", bound=Callback)
 
@@ -77,6 +78,7 @@ class Member:
         self._memory = MemoryStorage()
         self._callbacks: List[Any] = []  # (name of the registering method, callback), for each start anew
         self._lock = threading.Lock()
+        self._places = threading.BoundedSemaphore(MOST_WAITING)
         self._thread: Optional[ElectionThread] = None
         self._listener: Optional[ConnectionListener] = None
         self._storage: Optional[Storage] = None
@@ -305,18 +307,25 @@ class Member:
             return {"refused": "the request lacks something or has it wrong"}
 
     def _carry_out(self, request: Dict[str, Any]) -> Dict[str, Any]:
-        what, thread = request["request"], self._running()
-        if what != "status":
+        if request["request"] != "status":
             _check_timeout(request["timeout"])
+            if not self._places.acquire(blocking=False):
+                raise MembershipError(f"{MOST_WAITING} requests wait already: ask another member, or later")
+            try:
+                self._change(request["request"], request)
+            finally:
+                self._places.release()
+        return self.status().to_plain()
+
+    def _change(self, what: Any, request: Dict[str, Any]) -> None:
         if what == "add":
             self.add_node(request["id"], request["at"], voter=bool(request["voter"]), timeout=request["timeout"])
         elif what == "remove":
             self.remove_node(request["id"], timeout=request["timeout"])
         elif what == "transfer":
-            thread.hand_over(request["to"], request["timeout"])
-        elif what != "status":
-            return {"refused": f"unknown request {str(what)[:100]!r}"}
-        return self.status().to_plain()
+            self._running().hand_over(request["to"], request["timeout"])
+        else:
+            raise ConfigError(f"unknown request {str(what)[:100]!r}")
 
     def _register(self, name: str, callback: _F) -> _F:
         if not callable(callback):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from threads import PATIENCE, eventually
+from threads import PATIENCE, eventually, is_inside
 
 from raftlite.cli import main
-from raftlite.member import Member
+from raftlite.member import MOST_WAITING, Member
 from raftlite.nodes.channel import Refused
 from raftlite.nodes.request import ask_member
 from raftlite.timing import Timing
@@ -154,6 +156,29 @@ def test_a_member_does_not_rely_on_the_command_line(alone, request_, details, re
     with pytest.raises(Refused, match=f"{alone.address}: {reason}"):
         ask_member(alone.address, KEY.encode(), "raftlite", PATIENCE, request_, **details)
     assert alone.membership.ids == {"a"}
+
+
+def test_requests_that_wait_are_so_many_and_no_more(tmp_path):
+    """Each holds a thread of the member. Its status is there all the while, and once they have ended it takes more."""
+    member = Member("a", listen=str(tmp_path / "a.sock"), authkey=KEY, timing=Timing.fast(), min_nodes=3)
+
+    def transfer(timeout):
+        return ask_member(member.address, KEY.encode(), "raftlite", timeout, "transfer", to=None)
+
+    def waiting():
+        ours = [thread for thread in threading.enumerate() if thread.name.startswith("raftlite-a-from-")]
+        return sum(is_inside(thread, "hand_over") for thread in ours)
+
+    with ThreadPoolExecutor(MOST_WAITING) as pool:
+        with member:
+            asked = [pool.submit(transfer, PATIENCE) for _ in range(MOST_WAITING)]
+            eventually(lambda: waiting() == MOST_WAITING, "waiting")
+            with pytest.raises(Refused, match=f"{MOST_WAITING} requests wait already: ask another member, or later"):
+                transfer(PATIENCE)
+            assert main(["status", member.address]) == 75
+        assert {type(each.exception(PATIENCE)) for each in asked} == {Refused}
+    with member, pytest.raises(Refused, match=r"no leader after 0\.01 s"):
+        transfer(0.01)
 
 
 def test_a_change_without_a_quorum_gives_up_when_it_was_told_to_and_says_what_is_missing(ask, tmp_path):
