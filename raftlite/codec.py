@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import fields
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
@@ -72,7 +73,9 @@ def load(data: bytes) -> Dict[str, Any]:
     if len(data) > MAX_MESSAGE_BYTES:
         raise MalformedMessage(f"{len(data)} bytes are more than the {MAX_MESSAGE_BYTES} of the longest message")
     try:
-        content = json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        content = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_finite, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"no JSON: {type(error).__name__}") from None
     if not isinstance(content, dict):
@@ -214,6 +217,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, NodeInfo):
         return [value.node_id, value.voter, value.address]
     return value[:LONGEST_TEXT] if isinstance(value, str) else value  # a reason may name every id of a large cluster
+
+
+def _finite(text: str) -> float:
+    """Refuse what Python takes for a number and JSON does not: NaN, Infinity, and 1e999, which is read as Infinity."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number")
+    return value
 
 
 def _without_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:

@@ -19,6 +19,7 @@ from raftlite.codec import (
     WIRE_MESSAGES,
     decode,
     encode,
+    load,
     membership_from_plain,
     membership_to_plain,
 )
@@ -331,7 +332,22 @@ def test_every_field_has_its_wrong_values():
     assert set(WRONG) == {field.name for message in FULLEST for field in fields(message)}
 
 
-@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+NO_JSON_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"]
+
+
+@pytest.mark.parametrize("constant", NO_JSON_NUMBERS)
+@pytest.mark.parametrize(
+    "nesting", ["HERE", '{"promise":HERE}', "[1,HERE]", '{"membership":{"nodes":[["a",{"x":[HERE]}]]}}']
+)
+def test_numbers_that_are_none_are_refused_wherever_they_stand(constant, nesting):
+    """Also in what says hello, of which the fields are read one by one: comparisons with NaN are all false."""
+    text = '{"protocol":1,"timeout":' + nesting + "}"
+    assert load(text.replace("HERE", "1e99").encode())["protocol"] == 1
+    with pytest.raises(MalformedMessage, match="no JSON: ValueError"):
+        load(text.replace("HERE", constant).encode())
+
+
+@pytest.mark.parametrize("constant", NO_JSON_NUMBERS)
 def test_numbers_that_are_none_are_refused_in_every_field(constant):
     """Python's JSON knows three that are not JSON; comparisons with NaN are all false, so no bound would hold it."""
     for message in FULLEST:
