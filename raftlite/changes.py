@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import List, Optional, Tuple, Union
 
 from raftlite.membership import Membership, NodeInfo
-from raftlite.messages import AddNode, ChangeRequest, RemoveNode
+from raftlite.messages import AddNode, ChangeRequest, RemoveNode, TransferLeadership
 
 MembershipRequest = Union[AddNode, RemoveNode]
+
+PATIENCE = 5  # election timeouts for which a change waits until enough of the new voters answer
 
 
 def nodes_after(membership: Membership, request: MembershipRequest) -> Tuple[NodeInfo, ...]:
@@ -33,27 +35,42 @@ def why_not(
     return ""
 
 
+def newcomer(membership: Membership, request: MembershipRequest) -> Optional[NodeInfo]:
+    """The node that `request` brings as a voter and that `membership` does not have at all, or None."""
+    node = NodeInfo.of(request.node) if isinstance(request, AddNode) else None
+    return node if node is not None and node.voter and node.node_id not in membership.ids else None
+
+
 @dataclass
 class Change:
     """A request in the hands of the leader: who asked for it, under which number."""
 
     origin: str
     number: int
-    request: MembershipRequest
+    request: Union[MembershipRequest, TransferLeadership]
+    since: Optional[float] = field(default=None, compare=False)  # when it began to wait for the new voters
+    begun_with: Optional[NodeInfo] = field(default=None, compare=False)  # the newcomer, let in without a vote first
 
 
-def to_wire(term: int, sender_id: str, number: int, request: MembershipRequest) -> ChangeRequest:
+def to_wire(
+    term: int, sender_id: str, number: int, request: Union[MembershipRequest, TransferLeadership]
+) -> ChangeRequest:
     """The message that passes `request` on to the leader."""
+    if isinstance(request, TransferLeadership):
+        return ChangeRequest(term, sender_id, number, "transfer", NodeInfo(request.to) if request.to else None)
     if isinstance(request, RemoveNode):
         return ChangeRequest(term, sender_id, number, "remove", NodeInfo(request.node_id))
     return ChangeRequest(term, sender_id, number, "add", NodeInfo.of(request.node))
 
 
-def from_wire(message: ChangeRequest) -> Optional[MembershipRequest]:
-    """The request in a message that a member passed on; None if it is no change of the membership."""
-    if message.node is None or message.action not in ("add", "remove"):
+def from_wire(message: ChangeRequest) -> Union[MembershipRequest, TransferLeadership, None]:
+    """The request in a message that a member passed on; None if it is none."""
+    node = message.node
+    if message.action == "transfer":
+        return TransferLeadership(node.node_id if node else None)
+    if node is None:
         return None
-    return AddNode(message.node) if message.action == "add" else RemoveNode(message.node.node_id)
+    return AddNode(node) if message.action == "add" else RemoveNode(node.node_id)
 
 
 @dataclass
@@ -61,6 +78,8 @@ class _Pending:
     number: int
     request: MembershipRequest
     asked_in: Optional[int] = None  # the term of the leader that was asked
+    not_before: int = 0  # the leaders of earlier terms have gone without beginning with it
+    overdue_at: Optional[float] = None  # when no answer of that leader is expected any more
 
 
 class Requests:
@@ -76,18 +95,25 @@ class Requests:
         """Note a request that no leader knows yet."""
         self._pending.append(_Pending(number, request))
 
-    def to_ask(self, term: int) -> List[Tuple[int, MembershipRequest]]:
-        """What to ask, or ask once more, of the leader of `term`."""
-        for pending in self._pending:
-            if pending.asked_in is None:
-                pending.asked_in = term
-        return [(pending.number, pending.request) for pending in self._pending if pending.asked_in == term]
+    def to_ask(self, term: int, most: Optional[int] = None) -> List[Tuple[int, MembershipRequest]]:
+        """What to ask, or ask once more, of the leader of `term`: the first `most`, which keeps them in order.
 
-    def ask_again(self, number: int) -> None:
-        """The leader did not begin with this request: it is for the next one."""
+        Nothing overtakes a request that an earlier leader may still answer.
+        """
+        asked = []
+        for pending in self._pending[:most]:
+            if pending.asked_in not in (None, term) or term < pending.not_before:
+                break
+            pending.asked_in = term
+            asked.append((pending.number, pending.request))
+        return asked
+
+    def ask_again(self, number: int, term: int) -> None:
+        """The leader of `term` has gone without beginning with this request: it is for the next one."""
         for pending in self._pending:
-            if pending.number == number:
-                pending.asked_in = None
+            if pending.number == number and pending.asked_in == term:
+                pending.asked_in = pending.overdue_at = None
+                pending.not_before = term + 1
 
     def take(self, number: int) -> Optional[MembershipRequest]:
         """The request is answered: forget it and return it, or None if it was before."""
@@ -97,11 +123,27 @@ class Requests:
                 return pending.request
         return None
 
-    def take_asked_before(self, term: int) -> List[MembershipRequest]:
-        """Forget and return what a leader of another term was asked and has not answered."""
-        lost = [pending for pending in self._pending if pending.asked_in not in (None, term)]
-        self._pending = [pending for pending in self._pending if pending not in lost]
-        return [pending.request for pending in lost]
+    def take_equal(self, request: MembershipRequest) -> List[MembershipRequest]:
+        """Forget and return every request for the same."""
+        equal = [pending.request for pending in self._pending if pending.request == request]
+        self._pending = [pending for pending in self._pending if pending.request != request]
+        return equal
+
+    def take_overdue(self, term: int, now: float, patience: float) -> List[MembershipRequest]:
+        """Forget and return what an earlier leader was asked, and has not answered `patience` seconds after its reign.
+
+        A leader that hands over answers what it did not begin, but the heartbeat of the next may arrive before that.
+        """
+        overdue = []
+        for pending in list(self._pending):
+            if pending.asked_in in (None, term):
+                continue
+            if pending.overdue_at is None:
+                pending.overdue_at = now + patience
+            if now >= pending.overdue_at:
+                self._pending.remove(pending)
+                overdue.append(pending.request)
+        return overdue
 
     def take_all(self) -> List[MembershipRequest]:
         """Forget and return everything."""

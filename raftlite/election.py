@@ -14,15 +14,24 @@ and Tripakis (OPODIS 2021).
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, Type, Union
 
-from raftlite.changes import Change, MembershipRequest, Requests, from_wire, nodes_after, to_wire, why_not
+from raftlite.changes import (
+    PATIENCE,
+    Change,
+    MembershipRequest,
+    Requests,
+    from_wire,
+    newcomer,
+    nodes_after,
+    to_wire,
+    why_not,
+)
 from raftlite.leader import LeaderState
 from raftlite.membership import (
     Membership,
-    NodeInfo,
     check_bounds,
     check_node_id,
     founding_membership,
@@ -131,8 +140,12 @@ class Election:
         self._abstains_until = LONG_AGO  # until then an earlier vote may be in flight that this member cannot know
         self._remembers = saved.current_term > 0
         self._leader: Optional[LeaderState] = None
-        self._requests = Requests()  # what the own program has asked for
+        self._declined: Dict[str, float] = {}  # voters that could not take over -> until when they are not asked again
+        self._requests = Requests()  # changes that the own program has asked for
+        self._transfers: Dict[int, TransferLeadership] = {}  # what it asked the leader of this term for
         self._numbered = 0  # how the last of them was numbered
+        self._handover: Optional[Change] = None  # a transfer that this member has begun in this term as its leader
+        self._resigned_in = self._handed_back_in = 0  # the last terms in which it did
 
         self._outbox: List[Tuple[str, Message]] = []
         self._events: List[Event] = []
@@ -168,6 +181,8 @@ class Election:
         if now >= self.deadline:
             if self._leader:
                 self._send_heartbeats(self._leader, now)
+                self._pass_requests_on(now)
+                self._change_next(now)
             else:
                 self._start_pre_vote(now)
         return self._ready(now)
@@ -187,7 +202,7 @@ class Election:
     @property
     def departing(self) -> Set[str]:
         """Members that this leader has removed and still sends to, until they have learnt it."""
-        return self._leader.departing if self._leader else set()
+        return set(self._leader.departing) if self._leader else set()
 
     @property
     def lease_expires_at(self) -> Optional[float]:
@@ -223,10 +238,15 @@ class Election:
         self.role = Role.FOLLOWER
         self._votes.clear()
         if term > self.current_term:
-            self.current_term = term
-            self.voted_for = None
-            self._unsaved = True
+            self._begin_term(term, voted_for=None)
             self.leader_id = None
+
+    def _begin_term(self, term: int, voted_for: Optional[str]) -> None:
+        self.current_term = term
+        self.voted_for = voted_for
+        self._unsaved = True
+        self._handover = None
+        self._transfers.clear()
 
     def _reset_election_timer(self, now: float) -> None:
         """Raft uses randomized election timeouts, chosen from a fixed interval (section 5.2)."""
@@ -276,9 +296,7 @@ class Election:
     def _start_election(self, now: float, transfer: bool = False) -> None:
         """Increment currentTerm, vote for self, reset election timer, send RequestVote RPCs to all other servers."""
         self.role = Role.CANDIDATE
-        self.current_term += 1
-        self.voted_for = self.node_id
-        self._unsaved = True
+        self._begin_term(self.current_term + 1, voted_for=self.node_id)
         self._reset_election_timer(now)
         self._ask_for_votes(pre_vote=False, transfer=transfer)
         self._count_votes(now)
@@ -340,8 +358,10 @@ class Election:
 
     def _send_heartbeats(self, leader: LeaderState, now: float) -> None:
         leader.begin_round(now)
-        for member in sorted((self.membership.ids | leader.departing) - {self.node_id}):
-            membership = self.membership if leader.needs_membership(member, now) else None
+        for member in sorted((self.membership.ids | leader.departing.keys()) - {self.node_id}):
+            # Whoever learns that it was removed stops; until the others have committed that, its vote may be needed.
+            may_know = member in self.membership.ids or leader.is_committed
+            membership = self.membership if may_know and leader.needs_membership(member, now) else None
             heartbeat = Heartbeat(self.current_term, self.node_id, leader.round, self.membership.position, membership)
             self._send(member, heartbeat)
 
@@ -355,7 +375,7 @@ class Election:
             return
         # If AppendEntries RPC received from new leader: convert to follower
         self._become_follower(heartbeat.term, now)
-        if heartbeat.membership and not self._install(heartbeat.membership, now):
+        if heartbeat.membership and not self._install(heartbeat.membership, now, is_committed_if_removed=True):
             self._answer_heartbeat(heartbeat, promise=0.0)
             return
         self.leader_id = heartbeat.sender_id
@@ -371,14 +391,14 @@ class Election:
 
     def _receive_heartbeat_response(self, response: HeartbeatResponse, now: float) -> None:
         leader = self._leader
-        if leader and response.membership_version == self.membership.position:
-            leader.departing.discard(response.sender_id)
+        if leader and response.sender_id in leader.departing:
+            leader.hear_departing(response)
         if response.sender_id not in self.membership.ids:
             return
         if response.term > self.current_term:
             self._become_follower(response.term, now)
         elif leader and response.term == self.current_term:
-            leader.record_answer(response)
+            leader.record_answer(response, now)
             self._change_next(now)
 
     # === Beyond Figure 2 ==========================================================================
@@ -442,43 +462,71 @@ class Election:
 
     # --- Leadership transfer (thesis 3.10) and fast takeover --------------------------------------
 
-    def _transfer_leadership(self, request: TransferLeadership, now: float) -> None:
+    def _request_transfer(self, request: TransferLeadership, now: float) -> None:
+        """What a program asks of its own member: the leader hands over, any other member asks the leader to."""
+        number = self._next_number(now)
+        if self._leader:
+            self._transfers[number] = request
+            self._transfer_leadership(self._leader, Change(self.node_id, number, request), now)
+        elif self.leader_id is None:
+            self._refuse(request, f"{self.node_id} does not lead and knows of nobody who does")
+        else:
+            self._transfers[number] = request
+            self._send(self.leader_id, to_wire(self.current_term, self.node_id, number, request))
+
+    def _transfer_leadership(self, leader: LeaderState, change: Change, now: float) -> None:
         """The leader first drops its lease and its role, for its term for ever, then tells its successor."""
-        if not self._leader:
-            self._pass_transfer_on(request)
-            return
-        successor = request.to or self._leader.heard_from_last()
+        assert isinstance(change.request, TransferLeadership)
+        successor = change.request.to or self._successor(leader, now)
         if successor is None or successor == self.node_id or successor not in self.membership.voters:
-            self._refuse(request, f"{successor or 'nobody'} is no other voter of {self.membership}")
+            self._answer_request(change, "refused", f"{successor or 'nobody'} is no other voter of {self.membership}")
             return
         self._become_follower(self.current_term, now)
+        self._handover = change
         self._send(successor, TimeoutNow(self.current_term, self.node_id))
 
-    def _pass_transfer_on(self, request: TransferLeadership) -> None:
-        if self.leader_id is None:
-            self._refuse(request, f"{self.node_id} does not lead and knows of nobody who does")
-            return
-        successor = NodeInfo(request.to) if request.to else None
-        self._send(self.leader_id, ChangeRequest(self.current_term, self.node_id, 0, "transfer", successor))
+    def _successor(self, leader: LeaderState, now: float) -> Optional[str]:
+        """Who was heard from last, but nobody who has declined a short while ago."""
+        return leader.heard_from_last([voter for voter, until in self._declined.items() if now < until])
+
+    def _hand_over(self, leader: LeaderState, now: float) -> bool:
+        """Hand over without being asked for it by a transfer; False where there is nobody to hand over to."""
+        if self._successor(leader, now) is None:
+            return False
+        self._transfer_leadership(leader, Change(self.node_id, 0, TransferLeadership()), now)
+        return True
 
     def _resign(self, request: Resign, now: float) -> None:
         if not self._leader:
             self._refuse(request, f"{self.node_id} does not lead")
             return
-        successor = self._leader.heard_from_last()
-        if successor:
-            self._transfer_leadership(TransferLeadership(successor), now)
-        else:
+        if not self._hand_over(self._leader, now):
             self._become_follower(self.current_term, now)
         self._election_at += 2 * self.timing.election_timeout
+        self._resigned_in = self.current_term
 
     def _receive_timeout_now(self, request: TimeoutNow, now: float) -> None:
         is_rival = self._leader is not None and request.term == self.current_term
         if is_rival or request.term < self.current_term or request.sender_id not in self.membership.voters:
             return
         self._become_follower(request.term, now)
-        if self._may_campaign and not self._abstains_from_established(now):
+        if not self._may_campaign or self._abstains_from_established(now):
+            self._hand_back(request)
+        elif request.term != self._resigned_in:
+            self._note_decline(request.sender_id, now)
             self._start_election(now, transfer=True)
+
+    def _hand_back(self, request: TimeoutNow) -> None:
+        """A successor that may not campaign sends the request back, so that nobody waits for an election timeout."""
+        if self._handed_back_in != request.term:  # once, or two that may not would go on for ever
+            self._handed_back_in = request.term
+            self._send(request.sender_id, TimeoutNow(request.term, self.node_id))
+
+    def _note_decline(self, successor: str, now: float) -> None:
+        """Where this member has handed over in this term, its successor has handed back."""
+        if self._handover:
+            self._declined[successor] = now + 2 * self.timing.election_timeout
+            self._answer_request(self._handover, "refused", f"{successor} may not campaign: it has no vote or abstains")
 
     def _peer_down(self, request: PeerDown, now: float) -> None:
         """The leader's process is gone, and with it its lease: the promise not to vote is void."""
@@ -487,8 +535,8 @@ class Election:
             self._promised_until = LONG_AGO
 
     def _stop(self, request: Stop, now: float) -> None:
-        if self._leader and self._leader.heard_from_last():
-            self._transfer_leadership(TransferLeadership(), now)
+        if self._leader:
+            self._hand_over(self._leader, now)
         self._end(now)
 
     def _end(self, now: float) -> None:
@@ -539,7 +587,7 @@ class Election:
         is_newer = brought is not None and brought.position > self.membership.position
         return is_newer and {heartbeat.sender_id, self.node_id} <= brought.ids  # type: ignore[union-attr]
 
-    def _install(self, membership: Membership, now: float) -> bool:
+    def _install(self, membership: Membership, now: float, is_committed_if_removed: bool = False) -> bool:
         """Adopt a newer membership, whoever brings it; False if this member does not belong to it.
 
         First the term rises to the membership's and a candidacy is given up, even in the same term: without these
@@ -555,6 +603,8 @@ class Election:
         self._unsaved = True
         self._events.append(MembershipChanged(membership))
         if self.node_id not in membership.ids:
+            if is_committed_if_removed:
+                self._answer_own_removal(membership)
             self._events.append(Removed())
             self._end(now)
             return False
@@ -577,19 +627,51 @@ class Election:
         """Only under a valid lease, and only once a quorum has answered with the current membership."""
         leader = self._leader
         while leader and leader.changes and leader.is_committed and leader.holds_lease(now):
-            change = leader.changes[0]
-            if leader.changing or nodes_after(self.membership, change.request) == self.membership.nodes:
-                leader.changing = False
-                self._conclude(leader, change, "done")
-            elif self._why_not(change.request):
-                self._conclude(leader, change, "refused", self._why_not(change.request))
-            elif change.request == RemoveNode(self.node_id):
-                self._transfer_leadership(TransferLeadership(), now)  # the next leader removes this one
+            leader.changing = False  # what was begun is committed
+            if not self._advance(leader, leader.changes[0], now):
                 return
-            else:
-                self._begin_change(leader, change.request, now)
-                continue
-            leader.changes.pop(0)
+
+    def _advance(self, leader: LeaderState, change: Change, now: float) -> bool:
+        """Take the next step of a change, or end it; False where it has to wait."""
+        request = change.request
+        assert not isinstance(request, TransferLeadership)
+        lacking = self._lacks_voters(leader, request, now)
+        joining = newcomer(self.membership, request)
+        if nodes_after(self.membership, request) == self.membership.nodes:
+            leader.heartbeat_at = now  # whoever was removed may learn it now
+            self._conclude(leader, leader.changes.pop(0), "done")
+        elif self._why_not(request):
+            self._conclude(leader, leader.changes.pop(0), "refused", self._why_not(request))
+        elif lacking and joining:
+            change.begun_with = replace(joining, voter=False)  # it follows without a vote first (thesis 4.2.1)
+            self._begin_change(leader, AddNode(change.begun_with), now)
+        elif lacking:
+            return self._give_up_waiting(leader, change, lacking, now)
+        elif request == RemoveNode(self.node_id):
+            self._hand_over(leader, now)  # the next leader removes this one
+            return False
+        else:
+            self._begin_change(leader, request, now)
+        return True
+
+    def _lacks_voters(self, leader: LeaderState, request: MembershipRequest, now: float) -> str:
+        """Why the voters that `request` leaves may be no quorum: a change must not cost the cluster its leader."""
+        after = self.membership.changed(nodes_after(self.membership, request))
+        silent = after.voters - leader.up(now)
+        up = len(after.voters) - len(silent)
+        if after.voters == self.membership.voters or up >= after.quorum:
+            return ""
+        return f"no answer from {', '.join(sorted(silent))}, and {up} of {len(after.voters)} voters is no majority"
+
+    def _give_up_waiting(self, leader: LeaderState, change: Change, lacking: str, now: float) -> bool:
+        if change.since is None:
+            change.since = now
+        if now < change.since + PATIENCE * self.timing.election_timeout:
+            return False
+        self._conclude(leader, leader.changes.pop(0), "refused", lacking)
+        if change.begun_with:
+            leader.changes.insert(0, Change(self.node_id, 0, RemoveNode(change.begun_with.node_id)))
+        return True
 
     def _begin_change(self, leader: LeaderState, request: MembershipRequest, now: float) -> None:
         before = self.membership
@@ -597,32 +679,39 @@ class Election:
         self._unsaved = True
         leader.adopt(self.membership)
         leader.changing = True
-        leader.departing = (leader.departing | before.ids) - self.membership.ids
+        leader.departing.update(dict.fromkeys(before.ids - self.membership.ids, self.membership.position))
+        for member in self.membership.ids:
+            leader.departing.pop(member, None)
         self._send_heartbeats(leader, now)
 
     def _why_not(self, request: MembershipRequest) -> str:
-        least = 1 if self._is_founding else self.min_nodes
+        known = len(self.membership.voters)
+        least = 1 if self._is_founding and known < self.min_nodes else self.min_nodes  # a short list may be corrected
         return why_not(self.membership, request, self.node_id, least, self.max_nodes)
 
     # --- Membership: passing requests on to the leader ----------------------------------------------
 
     def _request_change(self, request: MembershipRequest, now: float) -> None:
         """What a program asks of its own member is answered once, by an event."""
+        nodes_after(self.membership, request)  # raises `ConfigError` for what is no node, before anything is changed
         if self._is_founding:
             self._change_founding(request, now)
             return
+        self._requests.add(self._next_number(now), request)
+        self._pass_requests_on(now)
+
+    def _next_number(self, now: float) -> int:
         # By the clock, because a restarted member must not use the numbers of its former life again.
         self._numbered = max(self._numbered + 1, int(now * 1_000_000))
-        self._requests.add(self._numbered, request)
-        self._pass_requests_on(now)
+        return self._numbered
 
     def _pass_requests_on(self, now: float) -> None:
         """Ask the leader, with every heartbeat again until it answers: it takes each number up once."""
         if self.leader_id is None or not self._requests:
             return
-        for lost in self._requests.take_asked_before(self.current_term):
+        for lost in self._requests.take_overdue(self.current_term, now, self.timing.election_timeout):
             self._refuse(lost, UNKNOWN_OUTCOME)
-        for number, request in self._requests.to_ask(self.current_term):
+        for number, request in self._requests.to_ask(self.current_term, most=None if self._leader else 1):
             if self._leader:
                 self._take_up(self._leader, Change(self.node_id, number, request), now)
             else:
@@ -633,11 +722,14 @@ class Election:
         if not leader or message.term != self.current_term or message.sender_id not in self.membership.ids:
             return
         if request is None:
-            self._transfer_leadership(TransferLeadership(message.node.node_id if message.node else None), now)
-        elif (message.sender_id, message.number) in leader.concluded:
-            self._send(message.sender_id, leader.concluded[message.sender_id, message.number])
+            return
+        change = Change(message.sender_id, message.number, request)
+        if isinstance(request, TransferLeadership):
+            self._transfer_leadership(leader, change, now)
+        elif (change.origin, change.number) in leader.concluded:
+            self._send(change.origin, leader.concluded[change.origin, change.number])
         else:
-            self._take_up(leader, Change(message.sender_id, message.number, request), now)
+            self._take_up(leader, change, now)
 
     def _take_up(self, leader: LeaderState, change: Change, now: float) -> None:
         if change not in leader.changes:
@@ -645,31 +737,43 @@ class Election:
             self._change_next(now)
 
     def _conclude(self, leader: LeaderState, change: Change, outcome: str, reason: str = "") -> None:
+        response = self._answer_request(change, outcome, reason)
+        if change.origin != self.node_id:
+            leader.remember(change.origin, response)
+            if response.membership:
+                self._events.append(MembershipChanged(response.membership))
+
+    def _answer_request(self, change: Change, outcome: str, reason: str = "") -> ChangeResponse:
         membership = self.membership if outcome == "done" else None
         response = ChangeResponse(self.current_term, self.node_id, change.number, outcome, reason, membership)
         if change.origin == self.node_id:
             self._hear_outcome(response)
         else:
-            if membership:
-                self._events.append(MembershipChanged(membership))
-            leader.concluded[change.origin, change.number] = response
             self._send(change.origin, response)
+        return response
 
     def _receive_change_response(self, response: ChangeResponse, now: float) -> None:
-        if response.sender_id not in self.membership.ids or response.term != self.current_term:
+        """True whatever the term: what was done in an earlier one was committed, what was refused will not be."""
+        if response.sender_id not in self.membership.ids:
             return
-        if response.membership is None or self._install(response.membership, now):
-            self._hear_outcome(response)
+        self._hear_outcome(response)
+        if response.membership:
+            self._install(response.membership, now)
+        self._pass_requests_on(now)
 
     def _hear_outcome(self, response: ChangeResponse) -> None:
         if response.outcome == "again":
-            self._requests.ask_again(response.number)
+            self._requests.ask_again(response.number, response.term)
             return
-        request = self._requests.take(response.number)
+        request = self._requests.take(response.number) or self._transfers.pop(response.number, None)
         if request is not None and response.outcome == "done":
             self._events.append(MembershipChanged(response.membership or self.membership, request))
         elif request is not None:
             self._refuse(request, response.reason)
+
+    def _answer_own_removal(self, membership: Membership) -> None:
+        for request in self._requests.take_equal(RemoveNode(self.node_id)):
+            self._events.append(MembershipChanged(membership, request))
 
     # --- Helpers ----------------------------------------------------------------------------------
 
@@ -692,7 +796,7 @@ _RULES: Dict[Type[Any], Callable[[Election, Any, float], None]] = {
     ChangeResponse: Election._receive_change_response,
     AddNode: Election._request_change,
     RemoveNode: Election._request_change,
-    TransferLeadership: Election._transfer_leadership,
+    TransferLeadership: Election._request_transfer,
     Resign: Election._resign,
     PeerDown: Election._peer_down,
     Stop: Election._stop,

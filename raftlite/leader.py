@@ -6,12 +6,14 @@ commits a membership that of the logless protocol's Reconfig.
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Collection, Dict, List, Optional, Set, Tuple
 
 from raftlite.changes import Change
-from raftlite.membership import Membership
+from raftlite.membership import Membership, MembershipVersion
 from raftlite.messages import ChangeResponse, HeartbeatResponse
 from raftlite.timing import Timing
+
+MOST_CONCLUDED = 1_000  # answers kept: each member asks for one change at a time, so that older ones have arrived
 
 
 class LeaderState:
@@ -26,10 +28,11 @@ class LeaderState:
         self.changes: List[Change] = []  # waiting, in the order they were asked for
         self.changing = False  # the first of them is in the membership, but not committed yet
         self.concluded: Dict[Tuple[str, int], ChangeResponse] = {}  # what was answered to other members
-        self.departing: Set[str] = set()  # removed, and not known to have learnt it
+        self.departing: Dict[str, MembershipVersion] = {}  # removed by this version, and not known to have learnt it
         self._node_id = node_id
         self._sent_at: Dict[int, float] = {}  # round -> when it was sent
-        self._promised_until: Dict[str, float] = {}  # member -> the end of its latest promise
+        self._promised_until: Dict[str, float] = {}  # member -> the end of its longest promise
+        self._heard_at: Dict[str, float] = {}  # member -> when it last answered
         self._installed = {node_id: membership.position}  # member -> the version it last answered with
         self._inherited: Optional[float] = None  # the lease that the voters before the last change have promised
         self.membership = membership
@@ -61,10 +64,16 @@ class LeaderState:
         self._sent_at[self.round] = now
         self._record_promise(self._node_id, self.round, self.timing.election_timeout)
 
-    def record_answer(self, response: HeartbeatResponse) -> None:
+    def record_answer(self, response: HeartbeatResponse, now: float) -> None:
         """Note what a member answered to a heartbeat of this reign."""
+        self._heard_at[response.sender_id] = now
         self._installed[response.sender_id] = response.membership_version
         self._record_promise(response.sender_id, response.round, response.promise)
+
+    def hear_departing(self, response: HeartbeatResponse) -> None:
+        """Note whether a removed member has learnt it."""
+        if response.membership_version >= self.departing[response.sender_id]:
+            del self.departing[response.sender_id]
 
     def _record_promise(self, member: str, round_number: int, promise: float) -> None:
         # The promise counts from when the round was *sent*, because the member made it later than that.
@@ -100,7 +109,17 @@ class LeaderState:
         holders = [voter for voter in self.membership.voters if self._installed.get(voter) == position]
         return len(holders) >= self.membership.quorum
 
-    def heard_from_last(self) -> Optional[str]:
-        """The other voter that answered the latest round."""
-        others = sorted(self.membership.voters & self._promised_until.keys() - {self._node_id})
-        return max(others, key=lambda voter: self._promised_until[voter], default=None)
+    def up(self, now: float) -> Set[str]:
+        """Members whose last answer is so recent that they are taken to be up, this one included."""
+        return {member for member, until in self._promised_until.items() if now < until}
+
+    def heard_from_last(self, apart_from: Collection[str] = ()) -> Optional[str]:
+        """The other voter that answered last."""
+        others = sorted((self.membership.voters & self._heard_at.keys()).difference(apart_from, [self._node_id]))
+        return max(others, key=lambda voter: self._heard_at[voter], default=None)
+
+    def remember(self, origin: str, response: ChangeResponse) -> None:
+        """Keep an answer for when the request comes again, which it does until the answer has arrived."""
+        self.concluded[origin, response.number] = response
+        while len(self.concluded) > MOST_CONCLUDED:
+            del self.concluded[next(iter(self.concluded))]

@@ -67,7 +67,10 @@ class HeartbeatResponse:
 
 @dataclass(frozen=True)
 class TimeoutNow:
-    """A leader that has given up its role asks its successor to start an election at once (thesis 3.10)."""
+    """A leader that has given up its role asks its successor to start an election at once (thesis 3.10).
+
+    A successor that may not campaign hands it back.
+    """
 
     term: int
     sender_id: str

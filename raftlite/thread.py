@@ -249,16 +249,21 @@ class ElectionThread:
         self._ask(TransferLeadership(to))
 
     def hand_over(self, to: Optional[str], timeout: Optional[float]) -> str:
-        """Transfer leadership and wait until another member leads; return its id. Raises `TimeoutError`."""
-        before = self.wait_for_leader(timeout)
-        term = self.current_term
-        if to is not None and to not in self.membership.voters:
-            raise MembershipError(f"{to} is no voter of {self.membership}")
+        """Transfer leadership and wait until another member leads; return its id.
+
+        Raises `MembershipError` where it is refused or goes to another member than `to`, and `TimeoutError`.
+        """
+        before, term, request = self.wait_for_leader(timeout), self.current_term, TransferLeadership(to)
         if to == before:
             return before
-        self.transfer_leadership(to)
-        leads = f"{before} still leads"
-        return self._wait(lambda: self.leader_id if self.current_term > term else None, timeout, leads)
+
+        def successor() -> Optional[str]:
+            return self.leader_id if self.current_term > term else None
+
+        leads: str = self._ask_and_wait(request, successor, timeout, f"{before} still leads")
+        if to is not None and leads != to:
+            raise MembershipError(f"{leads} leads now, not {to}: another election came between")
+        return leads
 
     def resign(self) -> None:
         """Give leadership up and let the others campaign first. Returns at once."""
@@ -271,20 +276,24 @@ class ElectionThread:
         without an answer, for instance because no quorum is up: the request then goes on waiting for one.
         """
 
-        def answer() -> Any:
-            return self._outcomes[id(request)]
+        changed: Membership = self._ask_and_wait(request, lambda: None, timeout, "the membership is not changed")
+        return changed
 
+    def _ask_and_wait(
+        self, request: ControlMessage, look: Callable[[], Any], timeout: Optional[float], missing: str
+    ) -> Any:
+        """Return what `look` finds or the membership that `request` leads to; raise `MembershipError` if refused."""
         self.check_process()
         with self._state_changed:
             self._outcomes[id(request)] = None
         try:
             self._ask(request)
-            outcome = self._wait(answer, timeout, "the membership is not changed")
+            outcome = self._wait(lambda: self._outcomes[id(request)] or look(), timeout, missing)
         finally:
             self._outcomes.pop(id(request), None)
-        if isinstance(outcome, MembershipChanged):
-            return outcome.membership
-        raise MembershipError(outcome.reason)
+        if isinstance(outcome, ChangeRefused):
+            raise MembershipError(outcome.reason)
+        return outcome.membership if isinstance(outcome, MembershipChanged) else outcome
 
     def wait_for_leader(self, timeout: Optional[float] = None) -> str:
         """Wait until some member leads; return its id. Raises `TimeoutError`, `MemberStopped`, `ForkedError`."""
@@ -436,6 +445,8 @@ class ElectionThread:
             self._status = after
         if after.membership is not before.membership:
             self._adopt(before.membership, after.membership)
+        if self._left:
+            self._close_handles_of_departed()
         for event in ready.events:
             self._announce(event)
         lease = after.lease_expires_at
@@ -519,6 +530,8 @@ class ElectionThread:
             if info.node_id not in self._nodes and info.node_id != self.node_id:
                 self._make_handle(info)
         self._left = (self._left | before.ids) - after.ids
+
+    def _close_handles_of_departed(self) -> None:
         learnt_it = self._left - self._election.departing
         self._left -= learnt_it
         for node_id in learnt_it:

@@ -29,6 +29,7 @@ from harness import (
 
 from raftlite.election import Role, Saved
 from raftlite.messages import (
+    AddNode,
     ChangeRefused,
     Heartbeat,
     LeaderChanged,
@@ -609,7 +610,7 @@ def test_whoever_abstains_does_not_vote_for_itself_either(message):
     election.receive(heartbeat(election, "a", term=3, membership=members(3, 1)), 0.25)
     ready = election.receive(message, 1.5) if message else election.timeout(1.5)
     assert not sent(ready, RequestVote)
-    assert (election.role, election.current_term) == (Role.FOLLOWER, 3)
+    assert (election.role, election.current_term, election.voted_for) == (Role.FOLLOWER, 3, None)
     assert sorted(sent(election.timeout(2.5), RequestVote)) == ["a", "b"]
 
 
@@ -701,10 +702,76 @@ def test_a_handover_that_arrives_twice_starts_one_election():
 
 
 def test_an_observer_does_not_take_over():
-    """It never campaigns."""
+    """It never campaigns; it hands back, once, and the former leader need not wait for an election timeout."""
     election = old_member("o", membership=members(3, 1, "abc", observers="o"))
+    assert election.receive(TimeoutNow(3, "a"), 2.0).outbox == (("a", TimeoutNow(3, "o")),)
     assert election.receive(TimeoutNow(3, "a"), 2.0).outbox == ()
     assert election.role is Role.FOLLOWER
+
+
+def handed_over(request=None, now=2.25):
+    """A leader of a, b and c that has just handed over to b."""
+    election = new_member("a")
+    lead(election)
+    ready = election.receive(request or TransferLeadership("b"), now)
+    assert sent(ready, TimeoutNow) == {"b": TimeoutNow(1, "a")}
+    return election
+
+
+def test_a_leader_whose_successor_declines_campaigns_itself_at_once():
+    """3.10: only the target was told to campaign; nobody else can be doing so on the leader's word."""
+    election = handed_over()
+    ready = election.receive(TimeoutNow(1, "b"), 2.25)
+    refused = events(ready, ChangeRefused)
+    assert refused == [ChangeRefused(TransferLeadership("b"), "b may not campaign: it has no vote or abstains")]
+    assert all(request.transfer and request.term == 2 for request in sent(ready, RequestVote).values())
+    assert sorted(sent(ready, RequestVote)) == ["b", "c"]
+
+
+def test_a_successor_that_declined_is_not_chosen_for_a_while():
+    """It would decline again. Whoever names it may still try."""
+    election = handed_over()
+    election.receive(TimeoutNow(1, "b"), 2.25)
+    ready = election.receive(vote(election, "c"), 2.25)
+    answer_all(election, ready, 2.25)
+    assert sorted(sent(election.receive(TransferLeadership(), 2.25), TimeoutNow)) == ["c"]
+
+
+@pytest.mark.parametrize("message", [TimeoutNow(0, "b"), TimeoutNow(1, "x"), RequestVoteResponse(1, "b", False)])
+def test_only_what_was_handed_over_is_handed_back(message):
+    """A late refusal of an earlier vote is something else."""
+    election = handed_over()
+    assert not sent(election.receive(message, 2.25), RequestVote)
+    assert election.role is Role.FOLLOWER
+
+
+def test_a_decline_that_arrives_twice_starts_one_election():
+    """The second is of an earlier term already."""
+    election = handed_over()
+    election.receive(TimeoutNow(1, "b"), 2.25)
+    assert election.receive(TimeoutNow(1, "b"), 2.25).outbox == ()
+    assert election.current_term == 2
+
+
+def test_whoever_resigned_does_not_campaign_when_its_successor_declines():
+    """It has been asked to let the others lead."""
+    election = handed_over(Resign())
+    assert election.receive(TimeoutNow(1, "b"), 2.25).outbox == ()
+    assert election.deadline >= 2.25 + 2 * TIMING.election_timeout
+
+
+def test_a_newcomer_that_is_named_declines_and_the_leader_leads_on():
+    """It joined without saved votes, and abstains for two election timeouts."""
+    cluster = Cluster("abc")
+    cluster.run_until(5.0625)
+    cluster.start("d")
+    cluster.tell("a", AddNode("d"))
+    cluster.tell("a", TransferLeadership("d"))
+    assert cluster.leases == ["a"]
+    assert cluster.winners == {1: {"a"}, 2: {"a"}}
+    cluster.run_until(8.0)
+    cluster.tell("a", TransferLeadership("d"))
+    assert cluster.leases == ["d"]
 
 
 def test_a_handover_takes_no_time():

@@ -6,6 +6,7 @@ import pytest
 from harness import (
     Cluster,
     answer,
+    answer_all,
     become_leader,
     events,
     heartbeat,
@@ -19,6 +20,8 @@ from harness import (
 )
 
 from raftlite.election import Role
+from raftlite.errors import ConfigError
+from raftlite.leader import MOST_CONCLUDED
 from raftlite.membership import NodeInfo
 from raftlite.messages import (
     AddNode,
@@ -91,11 +94,29 @@ def test_a_request_is_passed_on_again_until_it_is_answered():
 def test_every_request_has_a_number_of_its_own():
     """Also after a restart, so that no answer is taken for that to another request."""
     election = follower("c")
-    numbers = [message.number for _, message in election.receive(AddNode("d"), 2.0).outbox]
-    numbers += [message.number for _, message in election.receive(AddNode("e"), 2.0).outbox[1:]]
+    numbers = [ask(election, request).number for request in (TransferLeadership(), TransferLeadership(), AddNode("d"))]
     again = follower("c")
     numbers += [ask(again, AddNode("f"), now=2.5).number]
-    assert len(set(numbers)) == 3
+    assert len(set(numbers)) == 4
+
+
+def test_a_members_requests_are_asked_one_after_the_other():
+    """So that they are carried out in order, though a message may be lost."""
+    election = follower("c")
+    first = ask(election, AddNode("d"))
+    assert only(election.receive(RemoveNode("b"), 2.0)) == first
+    assert sent(election.receive(heartbeat(election, "a"), 2.125), ChangeRequest) == {"a": first}
+    second = only(election.receive(ChangeResponse(3, "a", first.number, "refused", "no"), 2.25))
+    assert (second.action, second.node) == ("remove", NodeInfo("b"))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_is_no_node_changes_nothing(asked):
+    """The caller hears it, and the election goes on as if it had not been asked."""
+    election = follower("c") if asked else new_member("c")
+    with pytest.raises(ConfigError, match="12"):
+        election.receive(AddNode(12), 2.0)
+    assert not sent(election.receive(heartbeat(election, "a"), 2.125), ChangeRequest)
 
 
 def test_a_request_without_a_leader_waits_until_there_is_one():
@@ -111,9 +132,8 @@ def test_a_request_without_a_leader_is_the_members_own_when_it_wins():
     """Whoever leads then takes it up."""
     election = old_member("a")
     election.receive(AddNode("d"), 2.0)
-    ready = become_leader(election, 2.0)
-    election.receive(answer(sent(ready, Heartbeat)["b"], "b"), 2.0)
-    assert election.membership == members(4, 2, "abcd")
+    lead(election)
+    assert "d" in election.membership.ids
 
 
 def test_a_request_that_is_done_is_answered_with_the_membership():
@@ -144,12 +164,23 @@ def test_a_request_is_answered_once():
     assert answered(election.receive(ChangeResponse(3, "a", 99, "refused", "no"), 2.125)) == []
 
 
-@pytest.mark.parametrize(("term", "sender"), [(3, "x"), (2, "a")])
-def test_a_strangers_or_a_stale_answer_is_ignored(term, sender):
-    """Only a member of this term can have been asked."""
+def test_a_strangers_answer_is_ignored():
+    """Only a member can have been asked."""
     election = follower("c")
     number = ask(election, AddNode("d")).number
-    assert election.receive(ChangeResponse(term, sender, number, "refused", "no"), 2.125).events == ()
+    assert election.receive(ChangeResponse(3, "x", number, "refused", "no"), 2.125).events == ()
+
+
+@pytest.mark.parametrize(("outcome", "reason", "was_done"), [("done", "", True), ("refused", "max_nodes is 3", False)])
+def test_an_answer_may_arrive_after_the_heartbeat_of_the_next_leader(outcome, reason, was_done):
+    """It is as true as before: what was done is committed, and no later leader is asked as long as it may come."""
+    election = follower("c")
+    number = ask(election, AddNode("d")).number
+    ready = election.receive(heartbeat(election, "b", term=4), 2.25)
+    assert (answered(ready), sent(ready, ChangeRequest)) == ([], {})
+    membership = members(3, 2, "abcd") if was_done else None
+    ready = election.receive(ChangeResponse(3, "a", number, outcome, reason, membership), 2.25)
+    assert answered(ready) == [(AddNode("d"), was_done)]
 
 
 def test_what_the_leader_did_not_begin_is_asked_of_the_next():
@@ -157,23 +188,59 @@ def test_what_the_leader_did_not_begin_is_asked_of_the_next():
     election = follower("c")
     number = ask(election, AddNode("d")).number
     election.receive(ChangeResponse(3, "a", number, "again"), 2.125)
-    assert sent(election.receive(heartbeat(election, "a"), 2.125), ChangeRequest)["a"].term == 3
-    election = follower("c")
-    number = ask(election, AddNode("d")).number
-    election.receive(ChangeResponse(3, "a", number, "again"), 2.125)
+    assert sent(election.receive(heartbeat(election, "a"), 2.125), ChangeRequest) == {}  # it leads in term 3 no more
     ready = election.receive(heartbeat(election, "b", term=4), 2.25)
     assert sent(ready, ChangeRequest) == {"b": ChangeRequest(4, "c", number, "add", NodeInfo("d"))}
     assert answered(ready) == []
 
 
 def test_what_another_leader_was_asked_and_did_not_answer_has_an_unknown_outcome():
-    """It may have begun: asking the next one could do it twice."""
+    """It may have begun: asking the next one could do it twice. Its answer is waited for during an election timeout."""
     election = follower("c")
     ask(election, AddNode("d"))
-    ready = election.receive(heartbeat(election, "b", term=4), 2.25)
+    for now in (2.25, 3.125):
+        assert answered(election.receive(heartbeat(election, "b", term=4), now)) == []
+    ready = election.receive(heartbeat(election, "b", term=4), 3.25)
     assert answered(ready) == [(AddNode("d"), False)]
     assert "unknown" in events(ready, ChangeRefused)[0].reason
     assert sent(ready, ChangeRequest) == {}
+
+
+def test_what_an_earlier_leader_was_asked_has_an_unknown_outcome_for_the_next_leader_too():
+    """Here the member that asked leads itself."""
+    election = follower("c")
+    ask(election, AddNode("d"))
+    become_leader(election, 4.0)
+    heard = []
+    while not heard and election.role is Role.LEADER:
+        ready = election.timeout(election.deadline)
+        answer_all(election, ready, election.deadline)
+        heard = answered(ready)
+    assert heard == [(AddNode("d"), False)]
+    assert election.membership == members(4, 1, "abc")
+
+
+def test_again_may_arrive_after_the_heartbeat_of_the_next_leader():
+    """Which is asked then, at once."""
+    election = follower("c")
+    number = ask(election, AddNode("d")).number
+    election.receive(heartbeat(election, "b", term=4), 2.25)
+    ready = election.receive(ChangeResponse(3, "a", number, "again"), 2.25)
+    assert sent(ready, ChangeRequest) == {"b": ChangeRequest(4, "c", number, "add", NodeInfo("d"))}
+
+
+@pytest.mark.parametrize("brought_by", ["answer", "heartbeat"])
+def test_a_member_that_asks_for_its_own_removal_hears_that_it_is_done(brought_by):
+    """Before it stops. A removed member is told once that is committed."""
+    election = follower("c")
+    number = ask(election, RemoveNode("c")).number
+    newest = members(3, 2, "ab")
+    if brought_by == "answer":
+        ready = election.receive(ChangeResponse(3, "a", number, "done", membership=newest), 2.125)
+    else:
+        ready = election.receive(heartbeat(election, "a", membership=newest), 2.125)
+    assert answered(ready) == [(RemoveNode("c"), True)]
+    assert Removed() in ready.events
 
 
 @pytest.mark.parametrize("end", [lambda e: Stop(), lambda e: heartbeat(e, "a", membership=members(3, 2, "abd"))])
@@ -184,6 +251,16 @@ def test_whoever_stops_answers_what_is_left(end):
     ready = election.receive(end(election), 2.125)
     assert answered(ready) == [(AddNode("d"), False)]
     assert election.role is Role.STOPPED
+
+
+def test_whoever_asked_for_a_transfer_hears_that_it_is_refused():
+    """With the leader's reason; a transfer that succeeds is heard of as a change of the leader."""
+    election = follower("c")
+    number = ask(election, TransferLeadership("x")).number
+    response = ChangeResponse(3, "a", number, "refused", "x is no other voter")
+    ready = election.receive(response, 2.125)
+    assert ready.events == (ChangeRefused(TransferLeadership("x"), "x is no other voter"),)
+    assert election.receive(response, 2.125).events == ()
 
 
 def test_a_transfer_is_refused_where_nobody_leads():
@@ -293,6 +370,63 @@ def test_a_leader_hands_over_when_a_member_passes_that_on(node, successor):
     election.receive(answer(heartbeats["b"], "b"), 2.125)
     ready = election.receive(ChangeRequest(4, "c", 0, "transfer", node), 2.125)
     assert ready.outbox == ((successor, TimeoutNow(4, "a")),)
+
+
+def test_a_leader_answers_a_transfer_that_it_may_not_carry_out():
+    """Its own program has asked for nothing."""
+    election = leader()
+    ready = election.receive(ChangeRequest(4, "c", 7, "transfer", NodeInfo("x")), 2.125)
+    refusal = "x is no other voter of a, b, c [4.1]"
+    assert ready.outbox == (("c", ChangeResponse(4, "a", 7, "refused", refusal)),)
+    assert ready.events == ()
+
+
+def test_whoever_asked_for_a_transfer_hears_that_the_successor_declines():
+    """It is told by the leader that tried."""
+    election = leader()
+    election.receive(ChangeRequest(4, "c", 7, "transfer", NodeInfo("b")), 2.125)
+    ready = election.receive(TimeoutNow(4, "b"), 2.25)
+    refusal = "b may not campaign: it has no vote or abstains"
+    assert sent(ready, ChangeResponse) == {"c": ChangeResponse(4, "a", 7, "refused", refusal)}
+
+
+def test_a_request_to_change_nothing_is_ignored():
+    """Only another version of raftlite could send it."""
+    election = leader()
+    assert election.receive(ChangeRequest(4, "c", 7, "add", None), 2.125).outbox == ()
+
+
+def test_a_leader_forgets_its_oldest_answers():
+    """A reign may last for years."""
+    election = leader()
+    for number in range(MOST_CONCLUDED + 5):
+        election.receive(ChangeRequest(4, "c", number, "add", NodeInfo("b")), 2.0)
+    assert len(election._leader.concluded) == MOST_CONCLUDED
+    assert ("c", number) in election._leader.concluded
+
+
+def test_a_removed_member_learns_it_once_it_is_committed():
+    """It stops then, and until then its vote may be needed to elect a leader that does not have the change."""
+    election = leader()
+    heartbeats = sent(election.receive(RemoveNode("c"), 2.0), Heartbeat)
+    assert heartbeats["c"].membership is None
+    assert heartbeats["b"].membership == members(4, 2, "ab")
+    election.receive(answer(heartbeats["b"], "b"), 2.0)
+    assert election.deadline == 2.0
+    assert sent(election.timeout(2.0), Heartbeat)["c"].membership == members(4, 2, "ab")
+
+
+def test_a_member_that_was_removed_before_others_learns_it_from_any_later_version():
+    """It has answered with a membership that lacks it; that there is a newer one still is nothing to it."""
+    election = old_member("a", membership=members(3, 1, "abcde"))
+    lead(election)
+    ready = election.receive(RemoveNode("e"), 2.0)
+    for member in "bc":
+        election.receive(answer(sent(ready, Heartbeat)[member], member), 2.0)
+    heartbeats = sent(election.timeout(2.0), Heartbeat)
+    ready = election.receive(RemoveNode("d"), 2.0)
+    election.receive(answer(heartbeats["e"], "e", membership_version=(4, 2)), 2.0)
+    assert election.departing == {"d"}
 
 
 # --- A leader that is asked to remove itself -------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def alone(tmp_path):
     [
         ("add", ["d=h:1"], "the cluster has 1 voters already, and max_nodes is 1"),
         ("remove", ["d"], "there is no member 'd': the members are a [1.1]"),
-        ("transfer", ["--to", "d"], "d is no voter of "),
+        ("transfer", ["--to", "d"], "d is no other voter of "),
     ],
 )
 def test_what_a_member_refuses_exits_with_69_and_its_reason(alone, ask, command, arguments, reason):

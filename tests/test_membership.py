@@ -653,8 +653,8 @@ def test_changes_are_made_one_at_a_time_and_in_order():
 
 
 def answer_until_committed(election, ready):
-    """Let members answer one after the other until the leader reports a change; return what it owes then."""
-    for member, message in sorted(sent(ready, Heartbeat).items()):
+    """Let members answer, the newest first, until the leader reports a change; return what it owes then."""
+    for member, message in sorted(sent(ready, Heartbeat).items(), reverse=True):
         after = election.receive(answer(message, member), 2.0)
         if after.events:
             return after
@@ -679,8 +679,10 @@ def test_no_change_without_a_lease():
     heartbeats = sent(become_leader(election), Heartbeat)
     election.receive(answer(heartbeats["b"], "b", round=99), 2.0)
     assert election.lease_expires_at is None
-    assert election.receive(AddNode("d"), 2.0).saved is None
-    assert election.receive(answer(heartbeats["b"], "b"), 2.0).saved == Saved(1, "a", members(1, 2, "abcd"))
+    observer = AddNode(NodeInfo("d", voter=False))
+    assert election.receive(observer, 2.0).saved is None
+    ready = election.receive(answer(heartbeats["b"], "b"), 2.0)
+    assert ready.saved == Saved(1, "a", members(1, 2, "abc", observers="d"))
 
 
 def test_a_change_that_is_made_already_is_reported_at_once():
@@ -763,23 +765,106 @@ def alone():
     return election
 
 
+def join(election, newcomer, now=2.0, **fields):
+    """Let `newcomer` answer as an observer; return what the leader then owes."""
+    election.receive(AddNode(newcomer), now)
+    assert newcomer not in election.membership.voters
+    return election.receive(
+        answer(sent(election.timeout(election.deadline), Heartbeat)[newcomer], newcomer, **fields), now
+    )
+
+
+def test_a_newcomer_follows_without_a_vote_until_it_has_answered():
+    """Thesis 4.2.1: "a new server joins the cluster as a non-voting member" first, where its vote would be needed."""
+    election = alone()
+    election.receive(AddNode("b"), 2.0)
+    assert election.membership == members(1, 2, "a", observers="b")
+    heartbeats = sent(election.timeout(2.125), Heartbeat)
+    assert heartbeats["b"].membership == members(1, 2, "a", observers="b")
+    ready = election.receive(answer(heartbeats["b"], "b"), 2.125)
+    assert election.membership == members(1, 3, "ab")
+    assert ready.events == ()
+    ready = election.receive(answer(sent(ready, Heartbeat)["b"], "b"), 2.125)
+    assert answers(ready) == [(AddNode("b"), "")]
+
+
+def answers(ready):
+    """What the program that asked for a change hears."""
+    outcomes = [event for event in ready.events if getattr(event, "control_message", None)]
+    return [(event.control_message, getattr(event, "reason", "")) for event in outcomes]
+
+
+def test_a_newcomer_that_never_answers_costs_nobody_the_lease_and_is_refused():
+    """It is waited for during five election timeouts, and forgotten then: the next request must not wait for ever."""
+    election = alone()
+    heard = answers(election.receive(AddNode("b"), 2.0))
+    heard += answers(election.receive(AddNode(NodeInfo("o", voter=False)), 2.0))
+    while election.deadline < 7.0:
+        heard += answers(election.timeout(election.deadline))
+        assert election.role is Role.LEADER
+    assert heard == []
+    while election.deadline < 7.5:
+        heard += answers(election.timeout(election.deadline))
+    refusal = "no answer from b, and 1 of 2 voters is no majority"
+    assert heard == [(AddNode("b"), refusal), (AddNode(NodeInfo("o", voter=False)), "")]
+    assert election.membership == members(1, 4, "a", observers="o")
+    assert election.role is Role.LEADER
+
+
+def test_a_newcomer_whose_vote_is_not_needed_gets_it_at_once():
+    """The others are a quorum without it."""
+    election = new_member("a")
+    lead(election)
+    election.receive(AddNode("d"), 2.0)
+    assert election.membership == members(1, 2, "abcd")
+
+
+def test_a_voter_is_not_removed_where_too_few_of_the_others_answer():
+    """Without b, a quorum of a and c would need c, which is down: there would never be a leader again."""
+    cluster = Cluster("abc")
+    cluster.run_until(5.0)
+    cluster.cut = {"c"}
+    cluster.run_until(7.0)
+    cluster.tell("a", RemoveNode("b"))
+    cluster.run_until(14.0)
+    assert cluster.elections["a"].membership == members(1, 1, "abc")
+    assert "no answer from c" in cluster.events["a"][-1].reason
+    cluster.tell("a", RemoveNode("b"))
+    cluster.run_until(15.0)
+    cluster.cut = set()
+    cluster.run_until(17.0)
+    assert cluster.elections["a"].membership.ids == {"a", "c"}
+    assert cluster.leases == ["a"]
+
+
+def test_a_leader_does_not_go_where_too_few_of_the_others_answer():
+    """It would be removed by a successor that could not lead."""
+    cluster = Cluster("abc")
+    cluster.run_until(5.0)
+    cluster.cut = {"c"}
+    cluster.run_until(7.0)
+    cluster.tell("a", RemoveNode("a"))
+    cluster.run_until(14.0)
+    assert cluster.leases == ["a"]
+    assert cluster.winners == {1: {"a"}}
+
+
 def test_a_leader_that_adds_a_voter_keeps_its_lease():
-    """The quorum grows with the change, and the new voter has promised nothing yet; but any quorum of the new voters
-    meets any quorum of the old ones, who keep their promise.
+    """The quorum grows with the change, and the new voter may have promised little yet; but any quorum of the new
+    voters meets any quorum of the old ones, who keep their promise.
     """
     election = alone()
     before = election.lease_expires_at
-    heartbeats = sent(election.receive(AddNode("b"), 2.0), Heartbeat)
-    assert election.lease_expires_at == before
-    ready = election.receive(answer(heartbeats["b"], "b"), 2.0625)
-    assert ready.events == (MembershipChanged(members(1, 2, "ab")),)
+    join(election, "b", promise=0.25)
+    assert election.membership.voters == {"a", "b"}
+    assert election.lease_expires_at >= before
 
 
 def test_the_lease_of_the_old_voters_is_not_prolonged():
-    """If the new one never answers, it runs out when their promise does."""
+    """If the new one does not answer any more, it runs out when their promise does."""
     election = alone()
+    join(election, "b", promise=0.25)
     before = election.lease_expires_at
-    election.receive(AddNode("b"), 2.0)
     for now in (2.25, 2.5, 2.75):
         assert sent(election.timeout(now), Heartbeat)
         assert election.lease_expires_at == before
@@ -788,13 +873,13 @@ def test_the_lease_of_the_old_voters_is_not_prolonged():
 
 
 def test_the_lease_of_the_voters_before_the_old_ones_is_not_kept():
-    """Their quorums need not meet those of the newest: here b and c are one, once b's short promise is over."""
+    """Their quorums need not meet those of the newest: here b and c are one, once their short promises are over."""
     election = alone()
-    heartbeats = sent(election.receive(AddNode("b"), 2.0), Heartbeat)
-    election.receive(answer(heartbeats["b"], "b", promise=0.25), 2.0)
-    election.receive(AddNode("c"), 2.0)
+    ready = join(election, "b", promise=0.25)
+    election.receive(answer(sent(ready, Heartbeat)["b"], "b", promise=0.25), 2.0)
+    ready = election.receive(AddNode("c"), 2.0)
     assert election.membership.voters == {"a", "b", "c"}
-    assert election.lease_expires_at == 2.0 + 0.25 * LEASE
+    assert election.lease_expires_at < 2.0 + 0.5 * LEASE
 
 
 def test_a_dead_member_can_be_replaced():

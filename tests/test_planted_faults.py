@@ -76,16 +76,16 @@ FAULTS = [
     Fault(
         "does not save the vote for itself",
         "election.py",
-        "self.voted_for = self.node_id\n        self._unsaved = True",
-        "self.voted_for = self.node_id",
+        "self._begin_term(self.current_term + 1, voted_for=self.node_id)",
+        "self.current_term, self.voted_for = self.current_term + 1, self.node_id",
         "saved before use",
         0,
     ),
     Fault(
         "does not save a newer term",
         "election.py",
-        "self.voted_for = None\n            self._unsaved = True",
-        "self.voted_for = None",
+        "self._begin_term(term, voted_for=None)",
+        "self.current_term, self.voted_for = term, None",
         "saved before use",
         0,
         CROWDED,
@@ -93,8 +93,8 @@ FAULTS = [
     Fault(
         "keeps its vote in a newer term",
         "election.py",
-        "            self.voted_for = None\n",
-        "",
+        "self._begin_term(term, voted_for=None)",
+        "self._begin_term(term, voted_for=self.voted_for)",
         "a leader appears",
         0,
     ),
@@ -121,7 +121,7 @@ FAULTS = [
         "self._votes.add(response.sender_id)",
         "self._votes.add(f'{response.sender_id} {len(self._votes)}')",
         "a majority elects",
-        0,
+        5,
         CROWDED,
     ),
     Fault(
@@ -165,7 +165,7 @@ FAULTS = [
         "self._stranger(request) or self._leader_is_alive(request, now)",
         "self._stranger(request)",
         "a promise not to vote is kept",
-        2,
+        1,
     ),
     Fault(
         "forgets its promise at a restart",
@@ -173,7 +173,7 @@ FAULTS = [
         "self._promised_until = now + self.timing.election_timeout\n        else",
         "pass\n        else",
         "a promise not to vote is kept",
-        0,
+        3,
         HASTY,
     ),
     Fault(
@@ -224,7 +224,7 @@ FAULTS = [
         " if member in self.membership.voters)",
         ")",
         "a lease rests on promises",
-        4,
+        0,
         CHURN,
     ),
     Fault(
@@ -246,8 +246,8 @@ FAULTS = [
     Fault(
         "keeps its lease while it hands over",
         "election.py",
-        "        self._become_follower(self.current_term, now)\n        self._send(successor, TimeoutNow",
-        "        self._send(successor, TimeoutNow",
+        "        self._become_follower(self.current_term, now)\n        self._handover = change",
+        "        self._handover = change",
         "leadership is given up before it is handed over",
         0,
     ),
@@ -257,7 +257,7 @@ FAULTS = [
         "is_rival or request.term < self.current_term or",
         "is_rival or",
         "only a leader lifts the promises made to it",
-        0,
+        1,
         HASTY,
     ),
     Fault(
@@ -266,7 +266,7 @@ FAULTS = [
         "if heartbeat.term < self.current_term:",
         "if False:",
         "the followed leader won its term",
-        19,
+        48,
     ),
     # --- Memberships -----------------------------------------------------------------------------
     Fault(
@@ -274,8 +274,8 @@ FAULTS = [
         "election.py",
         "and leader.is_committed and",
         "and",
-        "a change waits for the one before",
-        39,
+        "a committed membership is known to later leaders",
+        9,
         CHURN,
     ),
     Fault(
@@ -310,7 +310,7 @@ FAULTS = [
         "max(membership.term, self.current_term)",
         "self.current_term",
         "a term is as new as its membership",
-        36,
+        47,
         CHURN,
     ),
     Fault(
@@ -319,7 +319,7 @@ FAULTS = [
         "if membership.position <= self.membership.position:",
         "if membership.position == self.membership.position:",
         "memberships only get newer",
-        9,
+        2,
         CHURN,
     ),
     Fault(
@@ -328,7 +328,7 @@ FAULTS = [
         "knows_enough and self.node_id in self.membership.voters",
         "knows_enough",
         "only voters campaign",
-        11,
+        4,
         CHURN,
     ),
     Fault(
@@ -346,7 +346,7 @@ FAULTS = [
         "self._stranger(request) or self._leader_is_alive(request, now)",
         "self._leader_is_alive(request, now)",
         "votes go to memberships as new as one's own",
-        8,
+        14,
         CHURN,
     ),
     Fault(
@@ -355,7 +355,7 @@ FAULTS = [
         "now < self._abstains_until:\n            return f",
         "False:\n            return f",
         "one vote per term",
-        1,
+        4,
         FORGETFUL,
     ),
 ]

@@ -15,7 +15,7 @@ from raftlite.simulation import Faults, Network, Simulation, Violation
 from raftlite.simulation.exploration import Bounds, Explorer
 from raftlite.simulation.runs import SETTINGS, simulation_of
 
-DIGEST = "bb8817e98af8a200a0693b9d1c886dc66c4566a590ef0fb558c5e7a87267a547"
+DIGEST = "cc886f8253f408cc3e0fe677cef14de519a0b3def196dad6ad7a595660b66e80"
 
 ROUGH: Dict[str, Any] = {"network": Network.rough(), "faults": Faults.churn()}
 

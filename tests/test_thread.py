@@ -744,6 +744,25 @@ def test_a_node_that_takes_its_time_to_close_holds_nobody_up():
         assert followers[1].closings == 1
 
 
+def test_a_leader_closes_the_handle_of_a_member_that_has_learnt_of_its_removal():
+    """And not before: until then it is sent to."""
+    inbox = Inbox()
+    followers = [Follower(node_id, inbox) for node_id in "bcd"]
+    with a_leader(inbox=inbox, followers=followers) as scene:
+        gone = followers[2]
+        gone.answers = False
+        scene.thread.remove_node("d")
+        settle(scene.thread)
+        scene.pass_time(TIMING.heartbeat_interval)
+        learns = gone.expect(Heartbeat)
+        while learns.membership is None or "d" in learns.membership.ids:
+            learns = gone.expect(Heartbeat)
+        assert gone.closings == 0
+        gone.answer(learns)
+        eventually(lambda: gone.closings == 1, "closed")
+        assert scene.thread.is_leader
+
+
 def test_a_new_handle_takes_the_place_of_the_old_one():
     """`AddNode` with an id that is known already; the old handle is closed."""
     with a_leader() as scene:

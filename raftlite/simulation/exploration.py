@@ -289,7 +289,7 @@ class Explorer:
             promised = frozenset(member for member in leader._promised_until if member in self.all_ids)
             installed = frozenset(leader._installed.items())
             requests = tuple(change.request for change in leader.changes)
-            kept = (promised, installed, requests, leader.changing, frozenset(leader.departing))
+            kept = (promised, installed, requests, leader.changing, frozenset(leader.departing.items()))
         votes = frozenset(election._votes) if election.role is Role.CANDIDATE else frozenset()
         is_committed = leader is not None and election.membership.version > 1 and leader.is_committed
         return (
@@ -325,7 +325,7 @@ class Explorer:
         leader._promised_until = dict.fromkeys(promised, _FAR)
         leader._installed = dict(installed)
         leader.changes = [Change(election.node_id, number, request) for number, request in enumerate(changes)]
-        leader.changing, leader.departing = changing, set(departing)
+        leader.changing, leader.departing = changing, dict(departing)
         leader._update_lease()
         return leader
 

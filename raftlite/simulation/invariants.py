@@ -71,7 +71,8 @@ class Invariants:
         if type(message) is RequestVote:
             self._check_request(election, message, before, ready, real)
         for to, sent in ready.outbox:
-            self._check_message(election, to, sent, real, rate)
+            if not _is_handed_back(message, to, sent):
+                self._check_message(election, to, sent, real, rate)
             if type(sent) is RequestVote and sent.transfer:
                 self._check_order(message, sent)
         for event in ready.events:
@@ -308,3 +309,8 @@ def overlapping(first: FrozenSet[str], second: FrozenSet[str]) -> bool:
     outside_first, outside_second = len(first) - shared, len(second) - shared
     needed = max(0, least_first - outside_first) + max(0, least_second - outside_second)
     return needed > shared
+
+
+def _is_handed_back(order: Any, to: str, sent: Any) -> bool:
+    """Whether a member that may not campaign returns the order to do so to whoever gave it."""
+    return type(sent) is type(order) is TimeoutNow and (sent.term, to) == (order.term, order.sender_id)
