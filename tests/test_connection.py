@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from threads import PATIENCE, Gate, eventually
+from threads import PATIENCE, Gate, eventually, is_inside
 
 from raftlite import ConfigError, ConnectionListener, Heartbeat, Member, Membership, NodeInfo, Timing
 from raftlite.codec import MAX_MESSAGE_BYTES, encode
@@ -248,6 +248,63 @@ def test_two_processes_with_one_id_are_found_out_and_both_sides_say_so(place: Pl
     place.node(first, "a", here.address).send_message(beat(1, "b"))
     assert received(here) == beat(1, "b")
     assert here.inbox.empty()
+
+
+PATIENT = Timing(election_timeout=3 * PATIENCE, message_timeout=PATIENCE)  # whoever has spoken counts as alive
+
+
+def test_two_processes_with_one_id_that_both_dial_are_found_out_and_both_sides_say_so(place: Place, log: Log) -> None:
+    """Also where the listener has no handle by which it could ask."""
+    there, second = place.listener("a", timing=PATIENT), place.listener("b")
+    first = place.peer(there, "b")
+    place.node(second, "a", there.address).send_message(beat(2, "b"))
+    log.wait_for("a: turned away", "another process is connected as b: two processes use one id")
+    log.wait_for("b: a cannot be reached: another process is connected as b: two processes use one id")
+    first.send_bytes(encode(beat(1, "b")))
+    assert received(there) == beat(1, "b")
+    assert there.inbox.empty()
+
+
+def test_a_process_that_restarts_is_let_in_before_its_old_connection_has_ended(place: Place, monkeypatch: Any) -> None:
+    """The system ends a dead process's connections one after the other."""
+    monkeypatch.setattr(connection, "HINT_PATIENCE", PATIENCE)
+    there = place.listener("a", timing=PATIENT)
+    former = place.peer(there, "b")
+    with ThreadPoolExecutor() as pool:
+        let_in = pool.submit(place.peer, there, "b")
+        eventually(lambda: [thread for thread in there._acceptor._threads if is_inside(thread, "wait_for")], "waiting")
+        former.shut_down()
+        let_in.result().send_bytes(encode(beat(2, "b")))
+    assert received(there) == beat(2, "b")
+
+
+def test_a_process_that_was_cut_off_is_replaced_and_refused_when_it_comes_back(
+    place: Place, log: Log, monkeypatch: Any
+) -> None:
+    """A machine that lost its power says no goodbye; one that comes back has shown that two processes use one id."""
+    passed = [0.0]
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0]))
+    there, identity = place.listener("a", timing=PATIENT), Identity("b", b"")
+    former = place.channel(there.address)
+    former.exchange(identity.hello(kind="peer", to="a"))
+    passed[0] += 2 * PATIENT.election_timeout
+    place.peer(there, "b").send_bytes(encode(beat(2, "b")))
+    assert received(there) == beat(2, "b")
+    wait_for_end(former)
+    passed[0] += 2 * PATIENT.election_timeout
+    with pytest.raises(Refused, match="another process is connected as b: two processes use one id"):
+        place.channel(there.address).exchange(identity.hello(kind="peer", to="a"))
+    log.wait_for("a: turned away", "two processes use one id")
+
+
+def test_a_process_that_dials_again_replaces_its_own_connection(place: Place) -> None:
+    there, identity = place.listener("a", timing=PATIENT), Identity("b", b"")
+    former, again = place.channel(there.address), place.channel(there.address)
+    former.exchange(identity.hello(kind="peer", to="a"))
+    again.exchange(identity.hello(kind="peer", to="a"))
+    wait_for_end(former)
+    again.send_bytes(encode(beat(2, "b")))
+    assert received(there) == beat(2, "b")
 
 
 def test_a_process_that_uses_the_listeners_own_id_is_refused(place: Place, log: Log) -> None:

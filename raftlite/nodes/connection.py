@@ -16,8 +16,9 @@ import random
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from multiprocessing import current_process
-from typing import Any, Callable, Deque, Dict, Optional, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Optional, Set, Tuple, Union
 
 from raftlite.codec import decode, encode, shorten
 from raftlite.errors import ConfigError, MalformedMessage
@@ -230,6 +231,16 @@ class ConnectionNode(Node, forks.Forkable):
         return f"ConnectionNode({self.node_id!r}, {self.address!r})"
 
 
+@dataclass(eq=False)
+class _Visitor:
+    """A peer that has dialled this member, and is heard over that connection."""
+
+    node_id: str
+    incarnation: str
+    channel: Channel
+    heard_at: float
+
+
 class ConnectionListener:
     """Listens at `address` and puts what authenticated peers say into `inbox`. Also a context manager.
 
@@ -265,8 +276,9 @@ class ConnectionListener:
         self.answer_request: Optional[AnswerRequest] = None  # answers `raftlite status` and the like
         self._timing = timing
         self._nodes: Dict[str, ConnectionNode] = {}
-        self._peers: Dict[str, Tuple[str, Channel]] = {}  # peer -> its incarnation and the connection it dialled
-        self._lock = threading.Lock()
+        self._visitors: Dict[str, _Visitor] = {}  # by their ids
+        self._visitor_left = threading.Condition()
+        self._replaced: Set[str] = set()  # incarnations of visitors that fell silent, and another process came
         self._quiet = QuietLog(logger)
         self._acceptor = Acceptor(address, f"raftlite-{node_id}", self._serve, timing.message_timeout)
         self.address = self._acceptor.address
@@ -314,14 +326,13 @@ class ConnectionListener:
                 self._acceptor.admit(channel)  # the answer may have to wait for the cluster
                 channel.send_json(self.answer_request(hello))
                 return
-            channel.send_json(self.identity.hello(refused=refusal))
             if refusal:
+                channel.send_json(self.identity.hello(refused=refusal))
                 raise Refused(refusal)
         except (OSError, MalformedMessage) as error:
             if not self._acceptor.is_closed:
                 self._quiet.log(logging.WARNING, f"{self.node_id}: turned away {_host(remote)}: {error}")
             return
-        self._acceptor.admit(channel)
         self._read_as_peer(channel, hello, remote)
 
     def _why_refuse(self, hello: Dict[str, Any]) -> str:
@@ -349,6 +360,8 @@ class ConnectionListener:
         node = self._nodes.get(str(peer))
         if node is not None and not node.may_be(incarnation):
             return f"another process answers as {peer} at {node.address}: two processes use one id"
+        if not self._may_visit(str(peer), str(incarnation)):
+            return f"another process is connected as {peer}: two processes use one id"
         membership = self.identity.membership()
         if membership is None or peer in membership.ids:
             return ""
@@ -356,17 +369,32 @@ class ConnectionListener:
             return ""  # one of the two lags behind, and only messages can tell which
         return f"{peer} is no member; {self.node_id} knows {', '.join(sorted(membership.ids))}"
 
+    def _may_visit(self, peer: str, incarnation: str) -> bool:
+        """Whether no other process than this one visits as `peer`; waits, as the end of a dead one's takes a moment."""
+        patience = min(4 * HINT_PATIENCE, self._timing.message_timeout / 2)  # the newcomer must still hear the answer
+        with self._visitor_left:
+            return self._visitor_left.wait_for(lambda: self._has_no_rival(peer, incarnation), patience)
+
+    def _has_no_rival(self, peer: str, incarnation: str) -> bool:
+        visitor = self._visitors.get(peer)
+        if visitor is None or visitor.incarnation == incarnation:
+            return True
+        if incarnation in self._replaced:
+            return False  # it was thought dead, but a process that is dead does not come back
+        # A leader or candidate that lives is heard within two election timeouts. A follower may say nothing for days,
+        # but so does a machine that has lost its power: let the other in, and refuse the silent one if it comes back.
+        return time.monotonic() - visitor.heard_at >= 2 * self._timing.election_timeout
+
     def _read_as_peer(self, channel: Channel, hello: Dict[str, Any], remote: str) -> None:
         peer = str(hello["node_id"])
         self._note_address(peer, hello.get("address"), remote)
-        with self._lock:
-            former = self._peers.get(peer)
-            self._peers[peer] = (hello["incarnation"], channel)
-        if former is not None:
-            former[1].shut_down()
+        visitor = _Visitor(peer, hello["incarnation"], channel, time.monotonic())
+        self._welcome(visitor)
         self._hint(peer)
         try:
-            self._read_messages(channel, peer)
+            channel.send_json(self.identity.hello(refused=""))
+            self._acceptor.admit(channel)
+            self._read_messages(visitor)
         except (EOFError, OSError):
             pass  # the peer has closed the connection, or its process is gone
         except MalformedMessage as error:
@@ -374,16 +402,31 @@ class ConnectionListener:
                 logging.WARNING, f"{self.node_id}: closed the connection from {peer} at {_host(remote)}: {error}"
             )
         finally:
-            with self._lock:
-                if self._peers.get(peer, ("", None))[1] is channel:
-                    del self._peers[peer]
+            self._part_from(visitor)
             self._hint(peer)
 
-    def _read_messages(self, channel: Channel, peer: str) -> None:
+    def _welcome(self, visitor: _Visitor) -> None:
+        with self._visitor_left:
+            former = self._visitors.get(visitor.node_id)
+            self._visitors[visitor.node_id] = visitor
+            if former is not None and former.incarnation != visitor.incarnation:
+                self._replaced.add(former.incarnation)
+        if former is not None:
+            former.channel.shut_down()
+
+    def _part_from(self, visitor: _Visitor) -> None:
+        with self._visitor_left:
+            if self._visitors.get(visitor.node_id) is visitor:
+                del self._visitors[visitor.node_id]
+                self._visitor_left.notify_all()
+
+    def _read_messages(self, visitor: _Visitor) -> None:
         while True:
-            message = decode(channel.recv_bytes())
-            if message.sender_id != peer:
-                raise MalformedMessage(f"a message of {message.sender_id} came over the connection of {peer}")
+            message = decode(visitor.channel.recv_bytes())
+            visitor.heard_at = time.monotonic()
+            sender, peer = message.sender_id, visitor.node_id
+            if sender != peer:
+                raise MalformedMessage(f"a message of {sender} came over the connection of {peer}")
             if self.inbox.qsize() < INBOX_LENGTH:
                 with contextlib.suppress(queue.Full):  # like any network, this one may lose a message
                     self.inbox.put_nowait(message)
