@@ -60,6 +60,7 @@ from raftlite.messages import (
 )
 from raftlite.timing import Timing
 
+TAKEOVER_STEP = 0.005  # seconds between the campaigns of two survivors who know that their leader is dead
 NEVER = float("inf")
 LONG_AGO = float("-inf")
 UNKNOWN_OUTCOME = "the leader changed before the change was committed; its outcome is unknown"
@@ -139,6 +140,9 @@ class Election:
         self._promised_until = LONG_AGO  # until then a leader may count on this member's refusal to vote for others
         self._abstains_until = LONG_AGO  # until then an earlier vote may be in flight that this member cannot know
         self._remembers = saved.current_term > 0
+        self._leader_died = False  # there is proof, and this member has not campaigned since
+        self._retry_after: Optional[float] = None  # seconds until the next campaign, while it takes over
+        self._held_back: Tuple[float, Optional[RequestVote]] = (LONG_AGO, None)  # what its promise forbade
         self._leader: Optional[LeaderState] = None
         self._declined: Dict[str, float] = {}  # voters that could not take over -> until when they are not asked again
         self._requests = Requests()  # changes that the own program has asked for
@@ -250,6 +254,7 @@ class Election:
 
     def _reset_election_timer(self, now: float) -> None:
         """Raft uses randomized election timeouts, chosen from a fixed interval (section 5.2)."""
+        self._leader_died, self._retry_after = False, None
         self._election_at = now + self.timing.election_timeout * (1 + self._rng.random())
 
     # --- Figure 2, RequestVote RPC ----------------------------------------------------------------
@@ -297,7 +302,7 @@ class Election:
         """Increment currentTerm, vote for self, reset election timer, send RequestVote RPCs to all other servers."""
         self.role = Role.CANDIDATE
         self._begin_term(self.current_term + 1, voted_for=self.node_id)
-        self._reset_election_timer(now)
+        self._set_retry_timer(now)
         self._ask_for_votes(pre_vote=False, transfer=transfer)
         self._count_votes(now)
 
@@ -406,9 +411,13 @@ class Election:
     # --- Pre-vote (thesis 9.6), and no vote while a leader is alive (thesis 4.2.3, 6.4) -----------
 
     def _start_pre_vote(self, now: float) -> None:
-        """Before raising its term a follower asks whether it would be voted for."""
-        self._reset_election_timer(now)
-        if self._abstains_from_established(now):
+        """Before raising its term a follower asks whether it would be voted for; not if it knows that nobody leads."""
+        abstains = self._abstains_from_established(now)
+        if self._leader_died and not abstains:
+            self._start_election(now)
+            return
+        self._set_retry_timer(now)
+        if abstains:
             self.leader_id = None
             return
         self.role = Role.PRE_CANDIDATE
@@ -421,6 +430,7 @@ class Election:
         if self._leader and self._leader.holds_lease(now):
             return f"{self.node_id} leads"
         if now < self._promised_until:
+            self._held_back = (now, request)
             return f"{self.leader_id or 'a leader'} was heard from less than an election timeout ago"
         return ""
 
@@ -530,9 +540,30 @@ class Election:
 
     def _peer_down(self, request: PeerDown, now: float) -> None:
         """The leader's process is gone, and with it its lease: the promise not to vote is void."""
-        if request.node_id == self.leader_id and not self._leader:
-            self.leader_id = None
-            self._promised_until = LONG_AGO
+        if request.node_id != self.leader_id or self._leader:
+            return
+        self.leader_id = None
+        self._promised_until = LONG_AGO
+        self._take_over_from(request.node_id, now)
+        held_at, held_back = self._held_back
+        if held_back and now - held_at <= TAKEOVER_STEP:  # another survivor had the proof first, and waits
+            self._receive_request_vote(held_back, now)
+
+    def _take_over_from(self, dead: str, now: float) -> None:
+        """Campaign within milliseconds, the voter after the dead one first, so that two survivors rarely collide."""
+        voters = sorted(self.membership.voters - {dead}, key=lambda voter: (voter < dead, voter))
+        if self.node_id in voters:
+            step = min(TAKEOVER_STEP, self.timing.election_timeout / 20)
+            self._leader_died, self._retry_after = True, step
+            self._election_at = now + step * voters.index(self.node_id)
+
+    def _set_retry_timer(self, now: float) -> None:
+        """An election timeout; while it takes over, milliseconds, and twice as many after each attempt."""
+        pause = self._retry_after
+        self._reset_election_timer(now)
+        if pause and pause < self.timing.election_timeout:
+            self._retry_after = 2 * pause
+            self._election_at = now + pause * (1 + self._rng.random())
 
     def _stop(self, request: Stop, now: float) -> None:
         if self._leader:

@@ -27,7 +27,7 @@ from harness import (
     vote,
 )
 
-from raftlite.election import Role, Saved
+from raftlite.election import NEVER, TAKEOVER_STEP, Role, Saved
 from raftlite.messages import (
     AddNode,
     ChangeRefused,
@@ -330,6 +330,119 @@ def test_a_leader_does_not_step_down_when_others_die():
     for node_id in ("b", "c", "a"):
         assert election.receive(PeerDown(node_id), 2.125).events == ()
     assert (election.role, election.leader_id) == (Role.LEADER, "a")
+
+
+def survivor(node_id="c", ids="abc", **settings):
+    """A member of term 3 that has just heard its leader a, and then that a is dead."""
+    election = old_member(node_id, membership=members(3, 1, ids), **settings)
+    election.receive(heartbeat(election, "a"), 2.0)
+    election.receive(PeerDown("a"), 2.25)
+    return election
+
+
+@pytest.mark.parametrize(
+    ("dead", "survivor", "place"),
+    [("a", "b", 0), ("a", "c", 1), ("a", "d", 2), ("c", "d", 0), ("c", "a", 1), ("c", "b", 2)],
+)
+def test_survivors_campaign_one_after_the_other(dead, survivor, place):
+    """The voter after the dead one at once, so that there is no collision as long as it is up."""
+    election = old_member(survivor, membership=members(3, 1, "abcd"))
+    election.receive(heartbeat(election, dead), 2.0)
+    election.receive(PeerDown(dead), 2.25)
+    assert election.deadline == 2.25 + place * TAKEOVER_STEP
+
+
+def test_whoever_takes_over_asks_for_votes_at_once():
+    """9.6: a pre-vote keeps a cluster that has a leader from being disturbed; here is proof that it has none."""
+    election = survivor("b")
+    ready = election.timeout(election.deadline)
+    assert ready.saved == Saved(4, "b", members(3, 1))
+    assert {request.pre_vote for request in sent(ready, RequestVote).values()} == {False}
+    assert {request.transfer for request in sent(ready, RequestVote).values()} == {False}
+
+
+def test_a_takeover_that_fails_is_tried_again_within_milliseconds():
+    """After pauses that double, up to the usual election timeout; the first attempt alone goes without a pre-vote."""
+    election = survivor("b")
+    ready = election.timeout(election.deadline)
+    pauses = []
+    while not pauses or pauses[-1] < TIMING.election_timeout:
+        now = election.deadline
+        ready = election.timeout(now)
+        assert {request.pre_vote for request in sent(ready, RequestVote).values()} == {True}
+        pauses.append(election.deadline - now)
+    assert pauses[:3] == pytest.approx([0.015, 0.030, 0.060])
+    assert pauses[-1] == 1.5
+    assert election.current_term == 4
+
+
+def test_a_short_election_timeout_makes_the_steps_shorter():
+    """A twentieth of it at most, so that everybody has had a turn before it is over."""
+    election = survivor("c", timing=Timing(heartbeat_interval=0.003, election_timeout=0.012))
+    assert election.deadline - 2.25 == pytest.approx(0.012 / 20)
+
+
+@pytest.mark.parametrize("pre_vote", [True, False])
+def test_a_request_that_comes_before_the_proof_is_granted_with_the_proof(pre_vote):
+    """The other survivor learnt of the death a moment before, and need not ask again."""
+    election = old_member("c")
+    election.receive(heartbeat(election, "a"), 2.0)
+    assert not only(election.receive(request_vote(election, "b", pre_vote=pre_vote), 2.25)).vote_granted
+    ready = election.receive(PeerDown("a"), 2.25 + TAKEOVER_STEP / 2)
+    assert only(ready).vote_granted
+    assert (ready.saved is not None) is not pre_vote
+
+
+def test_a_request_that_came_long_before_the_proof_is_forgotten():
+    """Whoever asked has given up by then, and the vote would be wasted."""
+    election = old_member("c")
+    election.receive(heartbeat(election, "a"), 2.0)
+    election.receive(request_vote(election, "b"), 2.125)
+    assert election.receive(PeerDown("a"), 2.25).outbox == ()
+
+
+@pytest.mark.parametrize("message", ["heartbeat", "vote"])
+def test_a_takeover_ends_with_a_new_leader_or_a_vote_for_another(message):
+    """From then on the usual timeouts apply."""
+    election = survivor("c")
+    if message == "vote":
+        election.receive(request_vote(election, "b"), 2.25)
+    else:
+        election.receive(heartbeat(election, "b", term=4), 2.25)
+    assert election.deadline == 2.25 + 1.5
+    assert {request.pre_vote for request in sent(election.timeout(4.0), RequestVote).values()} == {True}
+    assert election.deadline == 4.0 + 1.5
+
+
+@pytest.mark.parametrize("ids", ["ab", "abx"])
+def test_whoever_has_no_vote_does_not_take_over(ids):
+    """An observer knows that there is no leader, and waits."""
+    election = old_member("o", membership=members(3, 1, ids, observers="o"))
+    election.receive(heartbeat(election, "a"), 2.0)
+    election.receive(PeerDown("a"), 2.25)
+    assert (election.leader_id, election.deadline) == (None, NEVER)
+
+
+def test_whoever_cannot_know_how_it_voted_does_not_take_over():
+    """A candidacy is a vote."""
+    election = new_member("b", draw=0.0)
+    election.receive(heartbeat(election, "a", term=3, membership=members(3, 1)), 0.25)
+    election.receive(PeerDown("a"), 0.5)
+    assert not sent(election.timeout(election.deadline), RequestVote)
+    assert (election.current_term, election.voted_for) == (3, None)
+
+
+@pytest.mark.parametrize("ids", ["abc", "abcde"])
+def test_a_dead_leader_is_replaced_at_once(ids):
+    """No time passes at all, and nobody collides."""
+    cluster = Cluster(ids)
+    cluster.run_until(5.0625)
+    del cluster.elections["a"]
+    for survivor_id in ids[1:]:
+        cluster.tell(survivor_id, PeerDown("a"))
+    cluster.settle()
+    assert cluster.leases == ["b"]
+    assert cluster.winners == {1: {"a"}, 2: {"b"}}
 
 
 # --- Leadership begins with the first answered round (6.4) ----------------------------------------------------------

@@ -62,7 +62,7 @@ FAULTS = [
         "self.voted_for not in (None, request.sender_id)",
         "False",
         "one vote per term",
-        9,
+        0,
     ),
     Fault(
         "does not save the vote it gives",
@@ -113,7 +113,7 @@ FAULTS = [
         "< self._votes_needed:",
         "< self._votes_needed - 1:",
         "a majority elects",
-        1,
+        0,
     ),
     Fault(
         "counts a voter twice",
@@ -165,7 +165,7 @@ FAULTS = [
         "self._stranger(request) or self._leader_is_alive(request, now)",
         "self._stranger(request)",
         "a promise not to vote is kept",
-        1,
+        0,
     ),
     Fault(
         "forgets its promise at a restart",
@@ -173,7 +173,7 @@ FAULTS = [
         "self._promised_until = now + self.timing.election_timeout\n        else",
         "pass\n        else",
         "a promise not to vote is kept",
-        3,
+        1,
         HASTY,
     ),
     Fault(
@@ -182,7 +182,7 @@ FAULTS = [
         "        self._promised_until = now + self.timing.election_timeout\n        self._reset",
         "        self._reset",
         "a promise not to vote is kept",
-        1,
+        0,
     ),
     Fault(
         "keeps half of its promise",
@@ -190,9 +190,17 @@ FAULTS = [
         "if now < self._promised_until:",
         "if now < self._promised_until - self.timing.election_timeout / 2:",
         "a promise not to vote is kept",
-        1,
+        0,
     ),
-    Fault("releases a promise on a broken connection", "election.py", "", "", "a lease rests on promises", 0),
+    Fault("releases a promise on a broken connection", "election.py", "", "", "one lease at a time", 0),
+    Fault(
+        "releases its promise when any member dies",
+        "election.py",
+        "if request.node_id != self.leader_id or self._leader:",
+        "if self._leader:",
+        "one lease at a time",
+        0,
+    ),
     Fault(
         "counts the lease from the latest round",
         "leader.py",
@@ -257,7 +265,7 @@ FAULTS = [
         "is_rival or request.term < self.current_term or",
         "is_rival or",
         "only a leader lifts the promises made to it",
-        1,
+        0,
         HASTY,
     ),
     Fault(
@@ -266,7 +274,7 @@ FAULTS = [
         "if heartbeat.term < self.current_term:",
         "if False:",
         "the followed leader won its term",
-        48,
+        7,
     ),
     # --- Memberships -----------------------------------------------------------------------------
     Fault(
@@ -274,8 +282,8 @@ FAULTS = [
         "election.py",
         "and leader.is_committed and",
         "and",
-        "a committed membership is known to later leaders",
-        9,
+        "a change waits for the one before",
+        8,
         CHURN,
     ),
     Fault(
@@ -310,7 +318,7 @@ FAULTS = [
         "max(membership.term, self.current_term)",
         "self.current_term",
         "a term is as new as its membership",
-        47,
+        4,
         CHURN,
     ),
     Fault(
@@ -328,7 +336,7 @@ FAULTS = [
         "knows_enough and self.node_id in self.membership.voters",
         "knows_enough",
         "only voters campaign",
-        4,
+        2,
         CHURN,
     ),
     Fault(
@@ -354,8 +362,8 @@ FAULTS = [
         "election.py",
         "now < self._abstains_until:\n            return f",
         "False:\n            return f",
-        "one vote per term",
-        4,
+        "a promise not to vote is kept",
+        1,
         FORGETFUL,
     ),
 ]

@@ -15,7 +15,7 @@ from raftlite.simulation import Faults, Network, Simulation, Violation
 from raftlite.simulation.exploration import Bounds, Explorer
 from raftlite.simulation.runs import SETTINGS, simulation_of
 
-DIGEST = "cc886f8253f408cc3e0fe677cef14de519a0b3def196dad6ad7a595660b66e80"
+DIGEST = "aeb4845de1f717a57b6612da470e81ce60cf3a4c7b635e77d1d00a33007e15cd"
 
 ROUGH: Dict[str, Any] = {"network": Network.rough(), "faults": Faults.churn()}
 
