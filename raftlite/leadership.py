@@ -139,6 +139,11 @@ class Callbacks:
         return self._due == 0
 
     @property
+    def is_alive(self) -> bool:
+        """Whether a callback runs or may yet run."""
+        return self._thread.is_alive()
+
+    @property
     def is_current_thread(self) -> bool:
         """Whether the caller is a callback."""
         return threading.current_thread() is self._thread

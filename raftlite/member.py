@@ -14,7 +14,7 @@ from raftlite.errors import ConfigError, MembershipError, MemberStopped, Raftlit
 from raftlite.leadership import Callback, Leadership
 from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, founding_membership
 from raftlite.messages import AddNode, RemoveNode
-from raftlite.nodes.address import Address, is_wildcard, normalize
+from raftlite.nodes.address import Address, is_wildcard, normalize, reachable
 from raftlite.nodes.base import Node
 from raftlite.nodes.connection import ConnectionListener
 from raftlite.status import Status
@@ -69,7 +69,7 @@ class Member:
         if self.peers and self.listen is None:
             raise ConfigError("listen is missing: with peers, this member needs an address that they can reach")
         check_bounds(founding_membership(node_id, [NodeInfo(node_id, voter), *self.peers]), min_nodes, max_nodes)
-        self._advertise = None if advertise is None else normalize(advertise, "advertise")
+        self._advertise = None if advertise is None else reachable(advertise, "advertise")
         self._authkey, self._cluster = _check_authkey(authkey), cluster
         if data_dir == "":  # more likely a variable that is not set than the current folder
             raise ConfigError("data_dir is '', but must be the path of a folder")
@@ -199,7 +199,7 @@ class Member:
         Start it without peers, before or afterwards; it is waited for. Adding a member again changes its address or its
         vote. Any member may be asked. Raises `MembershipError` with the reason, `TimeoutError` without an answer.
         """
-        info = NodeInfo(node_id, voter, normalize(address, f"the address of {node_id}"))
+        info = NodeInfo(node_id, voter, reachable(address, f"the address of {node_id}"))
         return self._running().change_membership(AddNode(info), timeout)
 
     def remove_node(self, node_id: str, *, timeout: Optional[float] = None) -> Membership:
@@ -220,12 +220,9 @@ class Member:
 
     def _check_former_life(self) -> None:
         """The program must hear that a grant is lost before it hears of the next, which would be another thread's."""
-        try:
-            if self._thread is not None:
-                self._thread.stop(timeout=0)
-        except TimeoutError:
+        if self._thread is not None and self._thread.is_alive:
             still = "a callback of its former life is still running, or a connection is still closing"
-            raise MemberStopped(f"{self.node_id} cannot start yet: {still}") from None
+            raise MemberStopped(f"{self.node_id} cannot start yet: {still}")
 
     def _assemble(self) -> None:
         self._storage = self._open_storage()
@@ -356,7 +353,7 @@ def _check_peers(
             if address not in own:
                 raise ConfigError(f"peers has {peer!r}, this member itself, at {address}, but listen is {listen!r}")
             continue
-        addresses[peer] = address
+        addresses[peer] = reachable(address, f"the address of {peer}")
     for peer, address in addresses.items():
         if listen is not None and address == normalize(listen):
             raise ConfigError(f"peers gives {peer} the address {address}, but this member itself listens there")

@@ -174,6 +174,11 @@ class ElectionThread:
         self.stop()
 
     @property
+    def is_alive(self) -> bool:
+        """Whether one of its threads has not ended yet, that of the callbacks included."""
+        return self._thread.is_alive() or self._callbacks.is_alive
+
+    @property
     def is_leader(self) -> bool:
         """Whether this member leads at this instant: true only while its lease holds, on at most one member."""
         leadership = self._leadership

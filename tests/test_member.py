@@ -96,6 +96,22 @@ def test_members_on_ports_that_the_system_chose_are_let_in_one_by_one():
         eventually(lambda: members["b"].status().why == "stopped", "told that it was removed")
 
 
+def test_a_member_that_listens_everywhere_is_found_where_it_connects_from():
+    """So it needs no `advertise`: what others make of `0.0.0.0` is the address that they see."""
+    with Member("a", listen="0.0.0.0:0", min_nodes=1, authkey=KEY, timing=TIMING) as first:
+        first.wait_until_leader(PATIENCE)
+        with Member("b", listen="127.0.0.1:0", authkey=KEY, timing=TIMING) as second:
+            first.add_node("b", second.address, timeout=PATIENCE)
+            assert agree({"a": first, "b": second}) == "a"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:7600", "127.0.0.1:0"])
+def test_a_new_member_must_be_somewhere(address):
+    """The others would be told to look for it there."""
+    with alone() as member, pytest.raises(ConfigError, match=f"the address of b is '{address}', but "):
+        member.add_node("b", address, timeout=PATIENCE)
+
+
 def test_removing_whoever_is_no_member_is_refused_wherever_it_is_asked(addresses, tmp_path):
     """A slip of the finger must not look like a success; the second of two removals finds nobody either."""
     with cluster(addresses, data_dir=tmp_path) as members:
@@ -335,6 +351,27 @@ def test_a_member_does_not_start_beside_a_callback_of_its_former_life():
     assert [calls.get(timeout=PATIENCE) for _ in range(4)] == began_and_ended
 
 
+def test_a_callback_that_stops_its_member_cannot_start_it_again_beside_itself():
+    """The callbacks of the new life would run while this one still does."""
+    refused = queue.Queue()
+
+    def stop_and_start(leadership):
+        if leadership.token > 1:
+            return
+        member.stop()
+        try:
+            member.start()
+            refused.put("nothing")
+        except MemberStopped as error:
+            refused.put(str(error))
+
+    with alone(on_elected=stop_and_start) as member:
+        assert refused.get(timeout=PATIENCE).startswith("a cannot start yet: a callback of its former life is still")
+    eventually(lambda: threads_of("a") == [], "ended")
+    with member:  # later it may
+        assert member.wait_until_leader(PATIENCE).token == 2
+
+
 # --- A start that fails leaves nothing behind ----------------------------------------------------------------------
 
 
@@ -456,6 +493,13 @@ WRONG_SETTINGS = [
     ({"listen": "h"}, "listen is 'h', but must be 'host:port' or the path of a Unix socket"),
     ({"listen": ("h", 65_536)}, "listen is 'h:65536', but its port must be from 0 to 65535"),
     ({"listen": "h:2", "advertise": "there"}, "advertise is 'there', but must be 'host:port' or the path"),
+    ({"listen": "h:2", "advertise": "0.0.0.0:7600"}, r"advertise is '0\.0\.0\.0:7600', but '0\.0\.0\.0' names no host"),
+    ({"listen": "h:2", "advertise": "[::]:7600"}, r"advertise is '\[::\]:7600', but '::' names no host"),
+    ({"listen": "h:2", "advertise": "[::0]:7600"}, r"advertise is '\[::0\]:7600', but '::0' names no host"),
+    ({"listen": "h:2", "advertise": ("", 7600)}, "advertise is ':7600', but '' names no host"),
+    ({"listen": "h:2", "advertise": "h:0"}, "advertise is 'h:0', but nobody can connect to port 0"),
+    ({"listen": "h:2", "peers": {"b": "0:1"}}, "the address of b is '0:1', but '0' names no host to connect to"),
+    ({"listen": "h:2", "peers": {"b": "h:00"}}, "the address of b is 'h:00', but nobody can connect to port 0"),
     ({"data_dir": ""}, "data_dir is '', but must be the path of a folder"),
     ({"listen": "h:2", "authkey": b""}, "authkey must be bytes or a string, and not empty"),
     ({"listen": "h:2", "authkey": 7}, "authkey must be bytes or a string, and not empty"),

@@ -8,14 +8,14 @@ import os
 import socket
 import stat
 import struct
-from typing import Iterator, Tuple, Union
+from typing import Any, Iterator, Tuple, Union
 
 from raftlite.errors import ConfigError
 
 Address = Union[str, Tuple[str, int]]
 """What callers may give: text, or a `(host, port)` pair as `multiprocessing.connection` takes it."""
 
-_WILDCARDS = ("", "0.0.0.0", "::")
+_WILDCARDS = ("", "0", "0.0.0.0", "::", "::0")
 _FORMS = "but must be 'host:port' or the path of a Unix socket"
 
 
@@ -31,6 +31,16 @@ def normalize(address: Address, name: str = "address") -> str:
         return _checked_path(address, name)
     host, port_text = _split_text(address, name)
     return f"[{host}]:{port_text}" if ":" in host else f"{host}:{port_text}"
+
+
+def reachable(address: Address, name: str) -> str:
+    """`normalize` an address that others are to connect to. Raises `ConfigError` where it names no such place."""
+    address = normalize(address, name)
+    if is_wildcard(address):
+        raise ConfigError(f"{name} is {address!r}, but {host_and_port(address)[0]!r} names no host to connect to")
+    if not is_path(address) and host_and_port(address)[1] == 0:
+        raise ConfigError(f"{name} is {address!r}, but nobody can connect to port 0")
+    return address
 
 
 def is_path(address: str) -> bool:
@@ -108,6 +118,25 @@ def dial(address: str, timeout: float) -> socket.socket:
         keep_alive(sock)
         _limit(sock, timeout)
         return sock
+
+
+def nobody_listens(family: int, place: Any, timeout: float) -> bool:
+    """Whether there is proof that the process which listened at `place` is gone; for the system's form of an address.
+
+    The system refuses a connection there, or resets it before a byte has come: for a moment after a process was killed,
+    its socket still accepts. A connection that is closed in order, or not answered within `timeout` seconds, proves
+    nothing: a listener that is alive does so too.
+    """
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout)
+        try:
+            sock.connect(place)
+            sock.recv(1)
+        except (ConnectionRefusedError, ConnectionResetError):
+            return True
+        except OSError:
+            pass
+    return False
 
 
 def listen(address: str, backlog: int = 128) -> socket.socket:
