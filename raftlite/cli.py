@@ -25,9 +25,9 @@ from raftlite.clock import boot_clock
 from raftlite.demo import run_demo
 from raftlite.errors import ConfigError, StorageError
 from raftlite.leadership import Leadership
-from raftlite.member import Member
+from raftlite.member import LONGEST_REQUEST, Member
 from raftlite.membership import check_node_id
-from raftlite.nodes.address import normalize
+from raftlite.nodes.address import reachable
 from raftlite.nodes.request import ask_member
 from raftlite.timing import Timing
 
@@ -39,7 +39,7 @@ INTERRUPTED = 128 + 2
 AUTHKEY_VARIABLE = "RAFTLITE_AUTHKEY"
 LINES_KEPT = 1_000  # of a node's output, while nobody reads it
 LAST_WRITES = 1.0  # seconds that a node's last lines have to be written
-SHORTEST_WAIT, LONGEST_WAIT = 0.001, 86_400.0  # seconds, as for every duration of `Timing`
+SHORTEST_WAIT = 0.001  # seconds, as for every duration of `Timing`
 
 
 class _Parser(argparse.ArgumentParser):
@@ -214,8 +214,22 @@ _BOUNDS = {
 
 
 def _run_node(options: argparse.Namespace) -> int:
-    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(asctime)s %(message)s")
-    member = Member(
+    member = _member(options)
+    with _stop_signals() as ended, _Output(sys.stdout) as output, _log_to_stderr(options.verbose):
+        if options.data_dir is None:
+            logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", options.id)
+        printer = _NodePrinter(member, output, options.json)
+        with member:
+            printer.event("started", address=member.address)
+            while not ended.wait(timeout=0.5) and not output.is_gone:
+                if member.status().error or member.status().role is raftlite.Role.STOPPED:
+                    return _end_of_stopped_node(member, printer)
+        printer.event("stopped")
+    return INTERRUPTED if ended.signal == signal.SIGINT else EX_OK
+
+
+def _member(options: argparse.Namespace) -> Member:
+    return Member(
         options.id,
         peers=_peers(options.peer),
         listen=options.listen,
@@ -230,17 +244,6 @@ def _run_node(options: argparse.Namespace) -> int:
         max_nodes=options.max_nodes,
         voter=not options.observer,
     )
-    if options.data_dir is None:
-        logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", options.id)
-    with _stop_signals() as ended, _Output(sys.stdout) as output:
-        printer = _NodePrinter(member, output, options.json)
-        with member:
-            printer.event("started", address=member.address)
-            while not ended.wait(timeout=0.5) and not output.is_gone:
-                if member.status().error or member.status().role is raftlite.Role.STOPPED:
-                    return _end_of_stopped_node(member, printer)
-        printer.event("stopped")
-    return INTERRUPTED if ended.signal == signal.SIGINT else EX_OK
 
 
 def _end_of_stopped_node(member: Member, printer: _NodePrinter) -> int:
@@ -287,6 +290,37 @@ class _Output:
         # Not into the buffer of `out`: the interpreter flushes it at its end, and aborts while this thread holds it.
         while data:
             data = data[os.write(out.fileno(), data) :]
+
+
+class _LogHandler(logging.Handler):
+    """Hands what is logged to an `_Output`, so that no thread of the member waits until somebody reads it."""
+
+    def __init__(self, output: _Output) -> None:
+        super().__init__()
+        self._output = output
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._output.line(self.format(record))
+        except Exception:  # arguments that do not fit their text must not end the thread that logs
+            self.handleError(record)
+
+
+@contextlib.contextmanager
+def _log_to_stderr(verbose: bool) -> Iterator[None]:
+    """Write what the body logs to standard error: every change of role if `verbose`, else only what is wrong."""
+    root = logging.getLogger()
+    before = root.level
+    with _Output(sys.stderr) as output:
+        handler = _LogHandler(output)
+        root.addHandler(handler)
+        root.setLevel(logging.INFO if verbose else logging.WARNING)
+        try:
+            yield
+        finally:
+            root.setLevel(before)
+            root.removeHandler(handler)
 
 
 class _NodePrinter:
@@ -413,7 +447,7 @@ def _authkey(options: argparse.Namespace) -> bytes:
 def _run_add(options: argparse.Namespace) -> int:
     node_id, address = _split("the second argument", options.member)
     check_node_id(node_id)
-    address = normalize(address, f"the address of {node_id}")
+    address = reachable(address, f"the address of {node_id}")
     return _ask(options, id=node_id, at=address, voter=not options.observer)
 
 
@@ -430,8 +464,8 @@ def _run_transfer(options: argparse.Namespace) -> int:
 
 def _ask(options: argparse.Namespace, **details: Any) -> int:
     key = _authkey(options)
-    if not SHORTEST_WAIT <= options.timeout <= LONGEST_WAIT:
-        bounds = f"from {SHORTEST_WAIT:g} to {LONGEST_WAIT:g} seconds"
+    if not SHORTEST_WAIT <= options.timeout <= LONGEST_REQUEST:
+        bounds = f"from {SHORTEST_WAIT:g} to {LONGEST_REQUEST:g} seconds"
         raise ConfigError(f"--timeout is {options.timeout!r}, but must be a number {bounds}")
     try:
         status = ask_member(options.address, key, options.cluster, options.timeout, options.command, **details)

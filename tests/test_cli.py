@@ -209,6 +209,33 @@ def test_a_node_whose_output_is_full_goes_on_and_ends_when_it_is_told_to(capfd, 
             process.kill()
 
 
+def test_a_node_whose_log_is_full_goes_on_and_ends_when_it_is_told_to(capfd, full_pipe, tmp_path):
+    """No thread of the member waits for whoever was to read standard error, however much there is to log."""
+    options = ["--id", "a", "--listen", str(tmp_path / "a.sock"), "--min-nodes", "1", "--verbose"]
+    command = [sys.executable, "-m", "raftlite", "node", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=full_pipe, env=environment()) as process:
+        try:
+            eventually(lambda: main(["status", str(tmp_path / "a.sock")]) == 0, "leading")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+            assert process.stdout.read().endswith(b"a has stopped\n")
+        finally:
+            process.kill()
+
+
+def test_a_node_logs_every_change_of_role_if_it_is_told_to(node, tmp_path):
+    """With the time, on standard error; without `--verbose` there is nothing to say of a healthy cluster."""
+    for options, wanted in (((), []), (("--verbose",), ["-> leader", "leader -> stopped"])):
+        child = node("--json", "--min-nodes", "1", "--data-dir", tmp_path, *options)
+        read_until(child, "leader")
+        child.send_signal(signal.SIGTERM)
+        assert child.wait() == 0
+        lines = child.errors.splitlines()
+        assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d\d\d a term \d: ", line) for line in lines), lines
+        assert [change for change in wanted if change in child.errors] == wanted
+        assert bool(lines) == bool(wanted), lines
+
+
 def test_of_too_many_lines_that_nobody_reads_the_oldest_are_lost(monkeypatch):
     """And those that are left come in order. Whoever reads on wants to know who leads now."""
     monkeypatch.setattr(cli, "LAST_WRITES", PATIENCE)
@@ -308,6 +335,8 @@ WRONG_SETTINGS = [
     (("--listen", "a..b:80"), "listen is 'a..b:80', but 'a..b' is no name of a host"),
     (("--listen", "[::1:80"), "listen is '[::1:80', but must be 'host:port' or the path of a Unix socket"),
     (("--advertise", "nowhere"), "advertise is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
+    (("--advertise", "0.0.0.0:7600"), "advertise is '0.0.0.0:7600', but '0.0.0.0' names no host to connect to"),
+    (("--advertise", "h:0"), "advertise is 'h:0', but nobody can connect to port 0"),
     (("--data-dir", ""), "data_dir is '', but must be the path of a folder"),
     (("--min-nodes", "0"), "min_nodes is 0, but must be a whole number from 1"),
     (("--min-nodes", "2", "--max-nodes", "5"), "min_nodes is 2, but must be more than half of max_nodes (5)"),
@@ -536,13 +565,13 @@ def test_another_key_or_another_cluster_exits_with_69_and_says_so(capsys, monkey
         assert line == f"raftlite status: {member.address}: authentication failed: the keys differ"
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9"])
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9", "3600.5"])
 def test_a_wait_out_of_bounds_exits_with_78(capsys, seconds):
-    """Nobody is asked."""
+    """Nobody is asked: a member would refuse to wait so long."""
     code, line = refusal(capsys, "status", "--timeout", seconds, "127.0.0.1:1")
     assert code == 78
     assert line == (
-        f"raftlite status: --timeout is {float(seconds)!r}, but must be a number from 0.001 to 86400 seconds"
+        f"raftlite status: --timeout is {float(seconds)!r}, but must be a number from 0.001 to 3600 seconds"
     )
 
 
