@@ -48,12 +48,11 @@ def new_member(node_id: str = "a", ids: str = "abc", draw: float = 0.5, now: flo
 
 
 def old_member(
-    node_id: str = "a", term: int = 3, voted_for: Optional[str] = None, membership: Optional[Membership] = None,
-    draw: float = 0.5, **settings: Any
+    node_id: str = "a", term: int = 3, voted_for: Optional[str] = None, membership: Any = None, **settings: Any
 ) -> Election:
     """A member of an established cluster, started again at 0.0: it remembers, and its promise ends at 1.0."""
     saved = Saved(term, voted_for, membership or members(3, 1))
-    election = Election(node_id, saved, timing=settings.pop("timing", TIMING), rng=Draws(draw), **settings)
+    election = Election(node_id, saved, timing=settings.pop("timing", TIMING), rng=Draws(0.5), **settings)
     election.start(0.0)
     return election
 
