@@ -28,7 +28,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import pytest
 from threads import PATIENCE, Gate, eventually, is_inside
 
-from raftlite import ConfigError, ConnectionListener, Heartbeat, Member, Membership, NodeInfo, Timing
+from raftlite import ConfigError, ConnectionListener, Heartbeat, Member, Membership, NodeInfo, PeerDown, Timing
 from raftlite.codec import MAX_MESSAGE_BYTES, encode
 from raftlite.nodes import ConnectionNode, connection
 from raftlite.nodes.address import dial
@@ -143,7 +143,11 @@ def beat(round_number: int, sender_id: str = "a") -> Heartbeat:
 
 
 def received(listener: ConnectionListener) -> Any:
-    return listener.inbox.get(timeout=PATIENCE)
+    """What a peer says next; not that a process was replaced, which many a peer here does under one id."""
+    while True:
+        message = listener.inbox.get(timeout=PATIENCE)
+        if not isinstance(message, PeerDown):
+            return message
 
 
 def connected(node: ConnectionNode) -> None:
@@ -527,7 +531,7 @@ BAD_BYTES = {
 
 def write(channel: Channel, data: bytes) -> None:
     """Write bytes as they are; the other side may have ended the connection before it has them all."""
-    with socket.socket(fileno=os.dup(channel._connection.fileno())) as sock, contextlib.suppress(ConnectionError):
+    with socket.socket(fileno=os.dup(channel._socket.fileno())) as sock, contextlib.suppress(ConnectionError):
         sock.sendall(data)
 
 

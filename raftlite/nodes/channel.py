@@ -23,11 +23,13 @@ from __future__ import annotations
 import contextlib
 import hmac
 import secrets
+import selectors
 import socket
+import struct
 import time
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from multiprocessing.connection import answer_challenge, deliver_challenge
 from typing import Any, Callable, Dict, Iterator, Optional, cast
 
 from raftlite.codec import MAX_MESSAGE_BYTES, dump, load, shorten
@@ -37,6 +39,8 @@ from raftlite.nodes import forks
 
 PROTOCOL = 1
 SEAL_BYTES = 32
+_LENGTH = struct.Struct("!i")
+_DONT_WAIT: Optional[int] = getattr(socket, "MSG_DONTWAIT", None)
 
 _HANDSHAKE_ERRORS = (AuthenticationError, AssertionError, EOFError, OSError, ValueError)
 
@@ -75,43 +79,77 @@ class Identity:
 
 
 class Channel(forks.Forkable):
-    """A socket as a `multiprocessing.connection.Connection`, of which only bytes are read and nothing is unpickled.
+    """A socket that carries frames of bytes, as a `multiprocessing.connection.Connection` does; nothing is unpickled.
 
     One thread reads, one writes; `shut_down`, from any thread, ends what they are doing.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self._connection: Connection = Connection(sock.detach())
+        self._socket = sock
         self._deadline: Optional[float] = None
         self._handshake: _Handshake  # from authentication on
         forks.add(self)
 
     def send_bytes(self, data: bytes) -> None:
         """Write one frame; blocks while the peer does not read. Raises `OSError`, for a limit `TimeoutError`."""
+        self.send_rest(_frame(data))
+
+    def send_rest(self, rest: bytes) -> None:
+        """Write what `send_at_once` has left over."""
         try:
-            self._connection.send_bytes(data)
+            self._socket.sendall(rest)
         except BlockingIOError:
             raise TimeoutError("the peer does not read") from None
 
+    def send_at_once(self, data: bytes) -> Optional[bytes]:
+        """Write what can be written without waiting and return the rest of the frame; None if that is all of it.
+
+        Raises `OSError` where the peer has ended the connection.
+        """
+        if _DONT_WAIT is None:
+            return None
+        if self.has_input():
+            raise ConnectionError("the peer ended it")
+        frame = _frame(data)
+        try:
+            return frame[self._socket.send(frame, _DONT_WAIT) :]
+        except BlockingIOError:
+            return None
+
     def recv_bytes(self, maxlength: int = MAX_MESSAGE_BYTES) -> bytes:
         """Read one frame. Raises `EOFError` at the end, `OSError` for a late one, `MalformedMessage` for a long one."""
-        if self._deadline is not None and not self._connection.poll(max(0.0, self._deadline - time.monotonic())):
-            raise TimeoutError("no answer in time")
-        try:
-            return self._connection.recv_bytes(maxlength)
-        except BlockingIOError:  # a part of the frame came, and then no more
-            raise TimeoutError("no answer in time") from None
-        except OSError as error:
-            if str(error) == "bad message length":
-                raise MalformedMessage(f"a frame is longer than {maxlength} bytes") from None
-            raise
+        (length,) = _LENGTH.unpack(self._recv_exactly(_LENGTH.size))
+        if not 0 <= length <= maxlength:
+            raise MalformedMessage(f"a frame is longer than {maxlength} bytes")
+        return self._recv_exactly(length)
+
+    def _recv_exactly(self, length: int) -> bytes:
+        data = b""
+        while len(data) < length:
+            if self._deadline is not None:
+                self._socket.settimeout(max(0.001, self._deadline - time.monotonic()))
+            try:
+                part = self._socket.recv(length - len(data))
+            except (BlockingIOError, socket.timeout):
+                raise TimeoutError("no answer in time") from None
+            if not part:
+                raise EOFError
+            data += part
+        return data
 
     def has_input(self, seconds: float = 0.0) -> bool:
         """Whether a read would not block after `seconds`: on a channel that only writes, the peer has gone."""
         try:
-            return self._connection.poll(seconds)
-        except (OSError, EOFError):
+            if seconds or _DONT_WAIT is None:
+                with selectors.DefaultSelector() as selector:
+                    selector.register(self._socket, selectors.EVENT_READ)
+                    return bool(selector.select(seconds))
+            self._socket.recv(1, socket.MSG_PEEK | _DONT_WAIT)
+        except BlockingIOError:
+            return False
+        except (OSError, ValueError):  # it is closed
             return True
+        return True
 
     @contextlib.contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
@@ -121,21 +159,23 @@ class Channel(forks.Forkable):
             yield
         finally:
             self._deadline = None
+            with contextlib.suppress(OSError):  # it is closed
+                self._socket.settimeout(None)
+
+    @property
+    def peer_address(self) -> Any:
+        """Where the other end is, as the system says it; for a dialled connection, where it listens."""
+        return self._socket.family, self._socket.getpeername()
 
     def shut_down(self) -> None:
         """End the connection, so that whoever is blocked on it is woken. Never raises."""
         with forks.lock, contextlib.suppress(OSError):
-            if not self._connection.closed:
-                sock = socket.socket(fileno=self._connection.fileno())
-                try:
-                    sock.shutdown(socket.SHUT_RDWR)
-                finally:
-                    sock.detach()  # the connection goes on owning the descriptor
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Give the descriptor back. Only for the thread that reads or writes."""
         with forks.lock, contextlib.suppress(OSError):
-            self._connection.close()
+            self._socket.close()
 
     def abandon_after_fork(self) -> None:
         self.close()
@@ -198,6 +238,10 @@ class _Handshake:
         """What only a holder of the key can say beside `data`, and only at this point of this handshake."""
         self._said.update(len(data).to_bytes(4, "big") + data)
         return self._said.digest()
+
+
+def _frame(data: bytes) -> bytes:
+    return _LENGTH.pack(len(data)) + data
 
 
 def _derive(authkey: bytes, purpose: str) -> bytes:

@@ -23,10 +23,19 @@ from typing import Any, Callable, Deque, Dict, Optional, Set, Tuple, Union
 from raftlite.codec import decode, encode, shorten
 from raftlite.errors import ConfigError, MalformedMessage
 from raftlite.membership import LONGEST_ID, Membership, check_node_id
-from raftlite.messages import Message
+from raftlite.messages import Message, PeerDown
 from raftlite.nodes import forks
 from raftlite.nodes.acceptor import Acceptor
-from raftlite.nodes.address import Address, dial, host_and_port, is_loopback, is_path, is_wildcard, normalize
+from raftlite.nodes.address import (
+    Address,
+    dial,
+    host_and_port,
+    is_loopback,
+    is_path,
+    is_wildcard,
+    nobody_listens,
+    normalize,
+)
 from raftlite.nodes.base import Node
 from raftlite.nodes.channel import PROTOCOL, Channel, Disagreed, Identity, Refused
 from raftlite.nodes.quiet import QuietLog
@@ -37,9 +46,18 @@ logger = logging.getLogger(__name__)
 QUEUE_LENGTH = 64  # messages kept for a slow peer; the oldest are dropped, since newer ones make up for them
 INBOX_LENGTH = 10_000  # messages from peers are dropped while so many wait: the program is stuck or flooded
 HINT_PATIENCE = 0.05  # seconds
+TAKEOVER_TAKES = 0.02  # seconds for which the processor is left to the election after a death, before anybody redials
 LONGEST_PAUSE = 1.0  # seconds between two attempts to connect
 
 AnswerRequest = Callable[[Dict[str, Any]], Dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """Which process answered last, and where, as the system says it: a name may mean several machines."""
+
+    incarnation: str
+    place: Tuple[int, Any]
 
 
 class ConnectionNode(Node, forks.Forkable):
@@ -50,7 +68,14 @@ class ConnectionNode(Node, forks.Forkable):
     """
 
     def __init__(
-        self, node_id: str, address: Address, identity: Identity, *, timing: Timing = Timing(), voter: bool = True
+        self,
+        node_id: str,
+        address: Address,
+        identity: Identity,
+        *,
+        timing: Timing = Timing(),
+        voter: bool = True,
+        on_doubt: Callable[[str], None] = lambda incarnation: None,
     ) -> None:
         super().__init__(node_id)
         self.address: str = normalize(address)
@@ -58,9 +83,15 @@ class ConnectionNode(Node, forks.Forkable):
         self.peer_incarnation: Optional[str] = None  # of the process at the other end, while connected to it
         self._identity = identity
         self._timing = timing
+        self._on_doubt = on_doubt  # told which incarnation of the peer may be gone; runs on the node's thread
+        self._answered: Optional[_Answered] = None
+        self._succeeded: Optional[str] = None  # the incarnation that answered there before this one
         self._queue: Deque[Tuple[float, Message]] = deque(maxlen=QUEUE_LENGTH)
+        self._idle: Optional[Channel] = None  # the connection, while the node's thread has nothing to write to it
+        self._rest = b""  # of a message that is half written
         self._wake = threading.Condition()
         self._hinted = False
+        self._parked = False  # the peer is gone, and what is sent to it wakes nobody
         self._closing = False
         self._channel: Optional[Channel] = None
         self._lost_at: Optional[float] = time.monotonic()
@@ -75,14 +106,46 @@ class ConnectionNode(Node, forks.Forkable):
 
     def send_message(self, message: Message) -> None:
         with self._wake:
-            self._queue.append((time.monotonic(), message))
+            if self._idle is None or self._queue or not self._write_at_once(self._idle, message):
+                self._queue.append((time.monotonic(), message))
+                if not self._parked:
+                    self._wake.notify()
+
+    def _write_at_once(self, channel: Channel, message: Message) -> bool:
+        """Spare the message the way through the node's thread, if the socket takes it without waiting."""
+        data = self._encode(message)
+        try:
+            rest = b"" if data is None else channel.send_at_once(data)
+        except OSError:
+            return False  # the node's thread will find out what is wrong
+        if rest:
+            self._idle, self._rest = None, rest
             self._wake.notify()
+        return rest is not None
 
     def hint(self) -> None:
         """Something suggests that the peer has gone or come back: look now instead of later."""
         with self._wake:
-            self._hinted = True
+            self._hinted, self._parked = True, False
             self._wake.notify()
+
+    def park(self) -> None:
+        """There is proof that the peer is gone: do nothing until the next hint."""
+        with self._wake:
+            self._idle, self._parked = None, True
+
+    def is_gone(self, incarnation: str) -> bool:
+        """Whether there is proof that this incarnation of the peer is gone; dials its address again to find out.
+
+        It must have answered there itself. The proof is that another has answered there since, that the system refuses
+        a connection, or that it resets one before a byte has come.
+        """
+        answered = self._answered
+        if answered is None or answered.incarnation != incarnation:
+            return incarnation == self._succeeded
+        if not self._timing.trust_refused:
+            return False
+        return nobody_listens(*answered.place, self._timing.message_timeout)
 
     def may_be(self, incarnation: object) -> bool:
         """Whether no other process than this one answers at the address; looks again, as a restart takes a moment."""
@@ -112,6 +175,7 @@ class ConnectionNode(Node, forks.Forkable):
 
     def abandon_after_fork(self) -> None:
         self._wake = threading.Condition()
+        self._idle = None
 
     def _shut_down(self) -> None:
         channel = self._channel
@@ -127,6 +191,8 @@ class ConnectionNode(Node, forks.Forkable):
                 channel = self._connect()
             except (OSError, MalformedMessage) as error:  # Refused is an OSError too
                 self._note_loss(str(error), logging.WARNING if isinstance(error, Disagreed) else logging.INFO)
+                if isinstance(error, (ConnectionRefusedError, ConnectionResetError)) and self._answered:
+                    self._on_doubt(self._answered.incarnation)
                 failures += 1
                 self._pause(failures)
                 continue
@@ -138,6 +204,7 @@ class ConnectionNode(Node, forks.Forkable):
             finally:
                 self.peer_incarnation = None
                 self._channel = None
+                self._rest = b""
                 channel.close()
             lasted = time.monotonic() - connected_at > LONGEST_PAUSE
             failures = 0 if lasted else failures + 1
@@ -155,12 +222,19 @@ class ConnectionNode(Node, forks.Forkable):
             self._channel = None
             channel.close()
             raise
+        self._note_answer(channel, welcome["incarnation"])
         self.peer_incarnation = welcome["incarnation"]
         self._lost_at = None
         self._hinted = False
         self._quiet.reset()
         logger.debug("%s: connected to %s at %s", self._identity.node_id, self.node_id, self.address)
         return channel
+
+    def _note_answer(self, channel: Channel, incarnation: str) -> None:
+        former, self._answered = self._answered, _Answered(incarnation, channel.peer_address)
+        if former is not None and former.incarnation != incarnation:
+            self._succeeded = former.incarnation
+            self._on_doubt(former.incarnation)
 
     def _dial(self) -> Channel:
         with forks.lock:
@@ -183,20 +257,26 @@ class ConnectionNode(Node, forks.Forkable):
 
     def _write(self, channel: Channel) -> None:
         while True:
-            message, is_hinted = self._next()
+            message, is_hinted = self._next(channel)
             # The system ends a dead process's connections one after the other: after a hint, give it a moment.
             if channel.has_input(HINT_PATIENCE if is_hinted else 0.0):
                 raise ConnectionError("the peer ended it")
-            if message is not None:
-                self._write_message(channel, message)
-            elif self._closing:
+            rest, self._rest = self._rest, b""
+            if rest:
+                channel.send_rest(rest)
+            data = None if message is None else self._encode(message)
+            if data is not None:
+                channel.send_bytes(data)
+            elif self._closing and message is None:
                 return
 
-    def _next(self) -> Tuple[Optional[Message], bool]:
-        """The next message that is not too old, or None for a mere hint or at the end; and whether there was a hint."""
+    def _next(self, channel: Channel) -> Tuple[Optional[Message], bool]:
+        """The next message that is not too old, or None for whatever else is to do; and whether there was a hint."""
         with self._wake:
-            while not (self._queue or self._closing or self._hinted):
+            self._idle = channel
+            while not (self._queue or self._rest or self._closing or self._hinted):
                 self._wake.wait()
+            self._idle = None
             is_hinted, self._hinted = self._hinted, False
             while self._queue:
                 sent_at, message = self._queue.popleft()
@@ -204,13 +284,12 @@ class ConnectionNode(Node, forks.Forkable):
                     return message, is_hinted
             return None, is_hinted
 
-    def _write_message(self, channel: Channel, message: Message) -> None:
+    def _encode(self, message: Message) -> Optional[bytes]:
         try:
-            data = encode(message)
+            return encode(message)
         except MalformedMessage:
             logger.exception("%s: a message for %s cannot be sent", self._identity.node_id, self.node_id)
-            return
-        channel.send_bytes(data)
+            return None
 
     def _note_loss(self, reason: str, level: int = logging.INFO) -> None:
         self._reason = reason
@@ -278,6 +357,7 @@ class ConnectionListener:
         self._nodes: Dict[str, ConnectionNode] = {}
         self._visitors: Dict[str, _Visitor] = {}  # by their ids
         self._visitor_left = threading.Condition()
+        self._alive: Dict[str, str] = {}  # peer -> its latest incarnation, unless that is proved to be gone
         self._replaced: Set[str] = set()  # incarnations of visitors that fell silent, and another process came
         self._quiet = QuietLog(logger)
         self._acceptor = Acceptor(address, f"raftlite-{node_id}", self._serve, timing.message_timeout)
@@ -291,7 +371,11 @@ class ConnectionListener:
 
     def node(self, node_id: str, address: Address, *, voter: bool = True) -> ConnectionNode:
         """Return a handle on the member that listens at `address`; it connects under this member's identity."""
-        node = ConnectionNode(node_id, address, self.identity, timing=self._timing, voter=voter)
+
+        def prove(incarnation: str) -> None:
+            self._prove_death(node_id, incarnation)
+
+        node = ConnectionNode(node_id, address, self.identity, timing=self._timing, voter=voter, on_doubt=prove)
         self._nodes[node_id] = node
         return node
 
@@ -403,6 +487,7 @@ class ConnectionListener:
             )
         finally:
             self._part_from(visitor)
+            self._prove_death(peer, visitor.incarnation)
             self._hint(peer)
 
     def _welcome(self, visitor: _Visitor) -> None:
@@ -411,8 +496,34 @@ class ConnectionListener:
             self._visitors[visitor.node_id] = visitor
             if former is not None and former.incarnation != visitor.incarnation:
                 self._replaced.add(former.incarnation)
+            if self._alive.get(visitor.node_id, visitor.incarnation) != visitor.incarnation:
+                self._tell_death(visitor.node_id)  # before anything that the new one says
+            self._alive[visitor.node_id] = visitor.incarnation
         if former is not None:
             former.channel.shut_down()
+
+    def _prove_death(self, peer: str, incarnation: str) -> None:
+        """Tell the election if there is proof that this incarnation of `peer` is gone. Dials, so not under the lock."""
+        if self._acceptor.is_closed or not self._may_be_gone(peer, incarnation):
+            return
+        node = self._nodes.get(peer)
+        if node is not None and node.is_gone(incarnation):
+            with self._visitor_left:
+                if not self._may_be_gone(peer, incarnation):
+                    return  # another has said something meanwhile
+                self._tell_death(peer)
+            node.park()
+            time.sleep(TAKEOVER_TAKES)
+
+    def _may_be_gone(self, peer: str, incarnation: str) -> bool:
+        visitor = self._visitors.get(peer)
+        is_connected = visitor is not None and visitor.incarnation == incarnation
+        return self._alive.get(peer) == incarnation and not is_connected
+
+    def _tell_death(self, peer: str) -> None:
+        del self._alive[peer]
+        with contextlib.suppress(queue.Full):
+            self.inbox.put_nowait(PeerDown(peer))
 
     def _part_from(self, visitor: _Visitor) -> None:
         with self._visitor_left:
