@@ -365,7 +365,8 @@ def test_a_callback_that_stops_its_member_cannot_start_it_again_beside_itself():
         except MemberStopped as error:
             refused.put(str(error))
 
-    with alone(on_elected=stop_and_start) as member:
+    member = alone(on_elected=stop_and_start)
+    with member:
         assert refused.get(timeout=PATIENCE).startswith("a cannot start yet: a callback of its former life is still")
     eventually(lambda: threads_of("a") == [], "ended")
     with member:  # later it may
