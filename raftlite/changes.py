@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import List, Optional, Tuple, Union
 
-from raftlite.membership import Membership, NodeInfo
+from raftlite.membership import MOST_BYTES, Membership, NodeInfo
 from raftlite.messages import AddNode, ChangeRequest, RemoveNode, TransferLeadership
 
 MembershipRequest = Union[AddNode, RemoveNode]
@@ -26,6 +26,8 @@ def why_not(
     """Why `own_id` may not carry out `request`; empty if it may. Both bounds count voters."""
     if isinstance(request, AddNode) and NodeInfo.of(request.node).node_id == own_id:
         return f"{own_id} cannot change its own entry; let another member lead first"
+    if isinstance(request, AddNode) and sum(node.most_bytes for node in nodes_after(membership, request)) > MOST_BYTES:
+        return "the ids and addresses of all members would be too long for one message"
     before = len(membership.voters)
     after = sum(node.voter for node in nodes_after(membership, request))
     if max_nodes is not None and before < after > max_nodes:

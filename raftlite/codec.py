@@ -165,7 +165,10 @@ def _node(value: Any) -> NodeInfo:
     if type(value) is not list or len(value) != 3:
         raise MalformedMessage(f"a node is {shorten(value)}, but must be an id, whether it votes, and an address")
     address = None if value[2] is None else _text("address", value[2])
-    return NodeInfo(_id("node id", value[0]), _flag("voter", value[1]), address)
+    try:
+        return NodeInfo(_id("node id", value[0]), _flag("voter", value[1]), address)
+    except ConfigError as error:
+        raise MalformedMessage(str(error)) from None
 
 
 def _optional_node(name: str, value: Any) -> Optional[NodeInfo]:

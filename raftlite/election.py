@@ -150,6 +150,7 @@ class Election:
         self._numbered = 0  # how the last of them was numbered
         self._handover: Optional[Change] = None  # a transfer that this member has begun in this term as its leader
         self._resigned_in = self._handed_back_in = 0  # the last terms in which it did
+        self._resigned_until = LONG_AGO  # until then it leaves the others to lead
 
         self._outbox: List[Tuple[str, Message]] = []
         self._events: List[Event] = []
@@ -184,6 +185,7 @@ class Election:
         self._step_down_without_lease(now)
         if now >= self.deadline:
             if self._leader:
+                self._stamp_membership(self._leader)
                 self._send_heartbeats(self._leader, now)
                 self._pass_requests_on(now)
                 self._change_next(now)
@@ -353,13 +355,23 @@ class Election:
         """Upon election: send heartbeat to each server; repeat to prevent election timeouts (section 5.2)."""
         self.role = Role.LEADER
         self.leader_id = self.node_id
-        stamped = self.membership.stamped(self.current_term)
-        self._note_first_election(stamped)
-        self.membership = stamped
-        self._unsaved = True
-        self._leader = LeaderState(self.node_id, self.membership, self.timing, now)
+        self._leader = LeaderState(self.node_id, self.current_term, self.membership, self.timing, now)
         self._send_heartbeats(self._leader, now)
+        self._hasten_second_round(self._leader, now)
         self._pass_requests_on(now)
+
+    def _stamp_membership(self, leader: LeaderState) -> None:
+        """A leader's membership bears its term from the second round on; the first, to be fast, needs nothing saved."""
+        if self.membership.term != self.current_term:
+            stamped = self.membership.stamped(self.current_term)
+            self._note_first_election(stamped)
+            self.membership = stamped
+            self._unsaved = True
+            leader.stamp(stamped)
+
+    def _hasten_second_round(self, leader: LeaderState, now: float) -> None:
+        if leader.round == 1 and leader.holds_lease(now):
+            leader.heartbeat_at = now
 
     def _send_heartbeats(self, leader: LeaderState, now: float) -> None:
         leader.begin_round(now)
@@ -404,6 +416,7 @@ class Election:
             self._become_follower(response.term, now)
         elif leader and response.term == self.current_term:
             leader.record_answer(response, now)
+            self._hasten_second_round(leader, now)
             self._change_next(now)
 
     # === Beyond Figure 2 ==========================================================================
@@ -488,16 +501,24 @@ class Election:
         """The leader first drops its lease and its role, for its term for ever, then tells its successor."""
         assert isinstance(change.request, TransferLeadership)
         successor = change.request.to or self._successor(leader, now)
-        if successor is None or successor == self.node_id or successor not in self.membership.voters:
-            self._answer_request(change, "refused", f"{successor or 'nobody'} is no other voter of {self.membership}")
+        refusal = self._why_not_successor(leader, successor, now)
+        if refusal:
+            self._answer_request(change, "refused", refusal)
             return
+        assert successor is not None
         self._become_follower(self.current_term, now)
         self._handover = change
         self._send(successor, TimeoutNow(self.current_term, self.node_id))
 
+    def _why_not_successor(self, leader: LeaderState, successor: Optional[str], now: float) -> str:
+        if successor is None or successor == self.node_id or successor not in self.membership.voters:
+            return f"{successor or 'nobody'} is no other voter of {self.membership}"
+        return "" if successor in leader.up(now) else f"{successor} does not answer"
+
     def _successor(self, leader: LeaderState, now: float) -> Optional[str]:
-        """Who was heard from last, but nobody who has declined a short while ago."""
-        return leader.heard_from_last([voter for voter, until in self._declined.items() if now < until])
+        """Who was heard from last, but nobody who has declined a short while ago, or does not answer any more."""
+        declined = {voter for voter, until in self._declined.items() if now < until}
+        return leader.heard_from_last(among=leader.up(now) - declined)
 
     def _hand_over(self, leader: LeaderState, now: float) -> bool:
         """Hand over without being asked for it by a transfer; False where there is nobody to hand over to."""
@@ -514,15 +535,18 @@ class Election:
             self._become_follower(self.current_term, now)
         self._election_at += 2 * self.timing.election_timeout
         self._resigned_in = self.current_term
+        self._resigned_until = now + 2 * self.timing.election_timeout
 
     def _receive_timeout_now(self, request: TimeoutNow, now: float) -> None:
         is_rival = self._leader is not None and request.term == self.current_term
         if is_rival or request.term < self.current_term or request.sender_id not in self.membership.voters:
             return
         self._become_follower(request.term, now)
-        if not self._may_campaign or self._abstains_from_established(now):
+        if request.term == self._resigned_in:
+            return
+        if not self._may_campaign or self._abstains_from_established(now) or now < self._resigned_until:
             self._hand_back(request)
-        elif request.term != self._resigned_in:
+        else:
             self._note_decline(request.sender_id, now)
             self._start_election(now, transfer=True)
 
@@ -536,11 +560,12 @@ class Election:
         """Where this member has handed over in this term, its successor has handed back."""
         if self._handover:
             self._declined[successor] = now + 2 * self.timing.election_timeout
-            self._answer_request(self._handover, "refused", f"{successor} may not campaign: it has no vote or abstains")
+            reason = f"{successor} may not campaign: it has no vote, abstains or has resigned"
+            self._answer_request(self._handover, "refused", reason)
 
     def _peer_down(self, request: PeerDown, now: float) -> None:
         """The leader's process is gone, and with it its lease: the promise not to vote is void."""
-        if request.node_id != self.leader_id or self._leader:
+        if self.leader_id is None or request.node_id != self.leader_id or self._leader:
             return
         self.leader_id = None
         self._promised_until = LONG_AGO

@@ -6,7 +6,7 @@ commits a membership that of the logless protocol's Reconfig.
 
 from __future__ import annotations
 
-from typing import Collection, Dict, List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from raftlite.changes import Change
 from raftlite.membership import Membership, MembershipVersion
@@ -19,7 +19,8 @@ MOST_CONCLUDED = 1_000  # answers kept: each member asks for one change at a tim
 class LeaderState:
     """Made when a candidate wins, gone when the leader steps down. Times are the `now` given to the election."""
 
-    def __init__(self, node_id: str, membership: Membership, timing: Timing, now: float) -> None:
+    def __init__(self, node_id: str, term: int, membership: Membership, timing: Timing, now: float) -> None:
+        self.term = term
         self.timing = timing
         self.elected_at = now
         self.heartbeat_at = now
@@ -43,6 +44,11 @@ class LeaderState:
         if self.lease_expires_at is None:
             return self.elected_at + self.timing.election_timeout
         return self.lease_expires_at
+
+    def stamp(self, membership: Membership) -> None:
+        """The same nodes, under this leader's term: only now can anybody hold what this leader is to commit."""
+        self.membership = membership
+        self._installed = {self._node_id: membership.position}
 
     def adopt(self, membership: Membership) -> None:
         """Count with the voters of `membership` from now on.
@@ -98,13 +104,20 @@ class LeaderState:
         return self.lease_expires_at is not None and now < self.lease_expires_at
 
     def needs_membership(self, member: str, now: float) -> bool:
-        """Whether `member` is not known to hold the membership, or has been silent and may have lost it."""
+        """Whether `member` is not known to hold the membership, or has been silent and may have lost it.
+
+        Not in the first round, which earns the lease: nobody shall have to save anything before it answers.
+        """
+        if self.round == 1:
+            return False
         is_current = self._installed.get(member) == self.membership.position
         return not is_current or self._promised_until.get(member, now) <= now
 
     @property
     def is_committed(self) -> bool:
         """Whether a quorum of the voters has answered, in this term, with exactly this membership."""
+        if self.membership.term != self.term:
+            return False
         position = self.membership.position
         holders = [voter for voter in self.membership.voters if self._installed.get(voter) == position]
         return len(holders) >= self.membership.quorum
@@ -113,9 +126,9 @@ class LeaderState:
         """Members whose last answer is so recent that they are taken to be up, this one included."""
         return {member for member, until in self._promised_until.items() if now < until}
 
-    def heard_from_last(self, apart_from: Collection[str] = ()) -> Optional[str]:
-        """The other voter that answered last."""
-        others = sorted((self.membership.voters & self._heard_at.keys()).difference(apart_from, [self._node_id]))
+    def heard_from_last(self, among: Set[str]) -> Optional[str]:
+        """The other voter of these that answered last."""
+        others = sorted((self.membership.voters & self._heard_at.keys() & among) - {self._node_id})
         return max(others, key=lambda voter: self._heard_at[voter], default=None)
 
     def remember(self, origin: str, response: ChangeResponse) -> None:

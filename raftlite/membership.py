@@ -11,6 +11,8 @@ MembershipVersion = Tuple[int, int]
 """`(term, version)`, compared in this order: a leader's first change is newer than anything of the terms before."""
 
 LONGEST_ID = 128
+LONGEST_ADDRESS = 300
+MOST_BYTES = 60_000  # of a membership in a message, which has its own limit
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,13 @@ class NodeInfo:
 
     def __post_init__(self) -> None:
         check_node_id(self.node_id)
+        if self.address is not None:
+            check_address(self.address)
+
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes it takes in a message at most."""
+        return 40 + sum(1 if char.isascii() else 12 for char in self.node_id + (self.address or ""))
 
     @classmethod
     def of(cls, node: Any) -> NodeInfo:
@@ -33,7 +42,8 @@ class NodeInfo:
             return cls(node)
         if not hasattr(node, "node_id"):
             raise ConfigError(f"{node!r} is no node: give an id, a NodeInfo or a Node")
-        return cls(node.node_id, getattr(node, "voter", True), getattr(node, "address", None))
+        address = getattr(node, "address", None)  # of whatever kind a transport of the user's likes
+        return cls(node.node_id, getattr(node, "voter", True), address if isinstance(address, str) else None)
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,12 @@ def check_node_id(node_id: object) -> None:
         raise ConfigError(f"node id is {node_id!r}, but must be a string")
     if not 1 <= len(node_id) <= LONGEST_ID or not node_id.isprintable():
         raise ConfigError(f"node id is {node_id!r}, but must be 1 to {LONGEST_ID} printable characters")
+
+
+def check_address(address: object) -> None:
+    """Raise `ConfigError` unless `address` is a string that every member can save and pass on."""
+    if not isinstance(address, str) or len(address) > LONGEST_ADDRESS:
+        raise ConfigError(f"address is {address!r:.60}, but must be a string of at most {LONGEST_ADDRESS} characters")
 
 
 def check_bounds(founding: Membership, min_nodes: Optional[int], max_nodes: Optional[int]) -> int:

@@ -36,6 +36,7 @@ from raftlite.messages import (
     LeaderChanged,
     MembershipChanged,
     Message,
+    PeerDown,
     RemoveNode,
     Resign,
     Stop,
@@ -530,11 +531,19 @@ class ElectionThread:
             self._close_aside(former)
 
     def _adopt(self, before: Membership, after: Membership) -> None:
-        """Make handles for members that have none, and close those of members that have left."""
+        """Make handles for members that have none or another address than before, close those of members that left."""
         for info in after.nodes:
-            if info.node_id not in self._nodes and info.node_id != self.node_id:
+            if info.node_id != self.node_id and self._needs_handle(info, before):
                 self._make_handle(info)
         self._left = (self._left | before.ids) - after.ids
+
+    def _needs_handle(self, info: NodeInfo, before: Membership) -> bool:
+        if info.node_id not in self._nodes:
+            return True
+        known = before.get(info.node_id)
+        # Where others spell the addresses of the founding list differently, this program's own list counts.
+        may_have_moved = known is None or (before.term > 0 and known.address != info.address)
+        return may_have_moved and info.address not in (None, getattr(self._nodes[info.node_id], "address", None))
 
     def _close_handles_of_departed(self) -> None:
         learnt_it = self._left - self._election.departing
@@ -553,7 +562,7 @@ class ElectionThread:
             self._log_trouble(info.node_id, error, f"making a handle for {info} failed")
             return None
         if node is not None:
-            self._nodes[info.node_id] = node
+            self._keep_handle(node)
         return node
 
     def _close_aside(self, node: Node) -> None:
@@ -603,7 +612,7 @@ def _check_request(message: object) -> None:
     """Raise `ConfigError` for a request that names no node."""
     if isinstance(message, AddNode):
         NodeInfo.of(message.node)
-    elif isinstance(message, RemoveNode):
+    elif isinstance(message, (RemoveNode, PeerDown)):
         check_node_id(message.node_id)
     elif isinstance(message, TransferLeadership) and message.to is not None:
         check_node_id(message.to)

@@ -78,8 +78,9 @@ def become_leader(election: Election, now: float = 2.0) -> Ready:
 
 
 def lead(election: Election, now: float = 2.0) -> Ready:
-    """Make it win and hold a lease: every member has answered the first round."""
-    ready = become_leader(election, now)
+    """Make it win, hold a lease, and stamp its membership: every member has answered two rounds."""
+    answer_all(election, become_leader(election, now), now)
+    ready = election.timeout(now)
     answer_all(election, ready, now)
     return ready
 

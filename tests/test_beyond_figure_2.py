@@ -836,7 +836,8 @@ def test_a_leader_whose_successor_declines_campaigns_itself_at_once():
     election = handed_over()
     ready = election.receive(TimeoutNow(1, "b"), 2.25)
     refused = events(ready, ChangeRefused)
-    assert refused == [ChangeRefused(TransferLeadership("b"), "b may not campaign: it has no vote or abstains")]
+    reason = "b may not campaign: it has no vote, abstains or has resigned"
+    assert refused == [ChangeRefused(TransferLeadership("b"), reason)]
     assert all(request.transfer and request.term == 2 for request in sent(ready, RequestVote).values())
     assert sorted(sent(ready, RequestVote)) == ["b", "c"]
 
@@ -947,6 +948,38 @@ def test_a_leader_that_resigns_lets_the_others_campaign_first():
     assert ready.outbox[0][1] == TimeoutNow(1, "a")
     assert election.role is Role.FOLLOWER
     assert election.deadline >= 2.25 + 2 * TIMING.election_timeout
+
+
+def test_a_leader_does_not_hand_over_to_a_voter_that_does_not_answer():
+    """3.10: the cluster would be without a leader for an election timeout, for nothing."""
+    cluster = Cluster("abc")
+    cluster.run_until(5.0625)
+    cluster.cut = {"c"}
+    cluster.run_until(7.0)
+    cluster.tell("a", TransferLeadership("c"))
+    assert cluster.events["a"][-1] == ChangeRefused(TransferLeadership("c"), "c does not answer")
+    assert cluster.leases == ["a"]
+    cluster.tell("a", TransferLeadership())
+    assert cluster.leases == ["b"]
+
+
+def test_leaders_that_resign_one_after_the_other_do_so_at_the_pace_of_elections():
+    """Their callbacks may all fail for the same reason: whoever has resigned is not made leader again at once."""
+    cluster = Cluster("abc")
+    for moment in range(1, 200):
+        cluster.run_until(moment / 8)
+        for leader in cluster.leases:
+            cluster.tell(leader, Resign())
+    assert 5 <= max(cluster.winners) <= 25
+
+
+def test_whoever_has_resigned_hands_back_for_a_while():
+    """It was asked to let the others lead; afterwards it takes over again."""
+    election = handed_over(Resign())
+    election.receive(heartbeat(election, "b", term=2), 2.25)
+    assert election.receive(TimeoutNow(2, "b"), 2.5).outbox == (("b", TimeoutNow(2, "a")),)
+    election.receive(heartbeat(election, "b", term=3), 4.0)
+    assert sent(election.receive(TimeoutNow(3, "b"), 4.25), RequestVote)
 
 
 def test_only_a_leader_resigns():

@@ -386,7 +386,7 @@ def test_whoever_asked_for_a_transfer_hears_that_the_successor_declines():
     election = leader()
     election.receive(ChangeRequest(4, "c", 7, "transfer", NodeInfo("b")), 2.125)
     ready = election.receive(TimeoutNow(4, "b"), 2.25)
-    refusal = "b may not campaign: it has no vote or abstains"
+    refusal = "b may not campaign: it has no vote, abstains or has resigned"
     assert sent(ready, ChangeResponse) == {"c": ChangeResponse(4, "a", 7, "refused", refusal)}
 
 
@@ -490,7 +490,7 @@ def test_a_handover_may_be_asked_of_any_member():
     cluster.run_until(5.0625)
     cluster.tell("b", TransferLeadership("c"))
     assert cluster.leases == ["c"]
-    assert cluster.events["b"][-1] == LeaderChanged("c", 2)
+    assert LeaderChanged("c", 2) in cluster.events["b"]
 
 
 def test_a_request_gives_nobody_a_vote():

@@ -35,13 +35,16 @@ class Cluster:
         self.members[node_id] = self._stack.enter_context(
             Member(
                 node_id,
-                peers={peer: self.address(peer) for peer in peers},
-                listen=self.address(node_id),
                 authkey=KEY,
                 data_dir=self._folder,
                 timing=TIMING,
                 on_elected=lambda leadership: self.grants.put(leadership.token),
-                **{**self._settings, **settings},
+                **{
+                    "peers": {peer: self.address(peer) for peer in peers if peer != node_id},
+                    "listen": self.address(node_id),
+                    **self._settings,
+                    **settings,
+                },
             )
         )
         return self.members[node_id]
@@ -220,6 +223,40 @@ def test_a_change_that_is_refused_raises_the_leaders_reason_wherever_it_is_asked
             with pytest.raises(MembershipError, match="only 2 voters would be left, and min_nodes is 3"):
                 member.remove_node(cluster.another(cluster.agree()).node_id, timeout=PATIENCE)
         assert cluster.agree()
+
+
+def test_a_member_that_was_added_at_a_wrong_address_is_added_again_at_the_right_one(cluster):
+    """Every member dials the new address, not only the one that was asked."""
+    cluster.found("abc")
+    cluster.start("d")
+    asked = cluster.another("d")
+    asked.add_node("d", cluster.address("typo"), timeout=PATIENCE)
+    asked.add_node("d", cluster.address("d"), timeout=PATIENCE)
+    cluster.agree()
+
+
+def test_a_member_that_was_removed_at_a_wrong_address_joins_at_the_right_one(cluster):
+    """Nobody goes on dialling the old address, though what listens there never learnt of its removal."""
+    cluster.found("abc")
+    cluster.start("d")
+    asked = cluster.another("d")
+    asked.add_node("d", cluster.address("typo"), timeout=PATIENCE)
+    asked.remove_node("d", timeout=PATIENCE)
+    asked.add_node("d", cluster.address("d"), timeout=PATIENCE)
+    cluster.agree()
+
+
+def test_a_member_may_move(cluster):
+    """It is stopped, started again at another address, and added again there."""
+    leader_id = cluster.found("abc")
+    mover = next(node_id for node_id in "abc" if node_id != leader_id)
+    cluster.members.pop(mover).stop()
+    moved = cluster.start(mover, "abc", listen=cluster.address("elsewhere"))
+    cluster.members[leader_id].add_node(mover, cluster.address("elsewhere"), timeout=PATIENCE)
+    assert cluster.agree()
+    eventually(lambda: moved.leader_id, "following")
+    cluster.members[leader_id].transfer_leadership(mover)
+    eventually(lambda: moved.is_leader, "leading, so that the others reach it and it reaches them")
 
 
 @pytest.mark.parametrize("node_id, address", [("", "h:1"), ("d", "nowhere"), ("d", None), (7, "h:1")])

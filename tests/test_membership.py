@@ -9,8 +9,10 @@ from __future__ import annotations
 import pytest
 from harness import (
     LEASE,
+    TIMING,
     Cluster,
     answer,
+    answer_all,
     beat,
     become_candidate,
     become_leader,
@@ -26,6 +28,7 @@ from harness import (
     vote,
 )
 
+from raftlite.codec import MAX_MESSAGE_BYTES, encode
 from raftlite.election import Election, Role, Saved
 from raftlite.errors import ConfigError
 from raftlite.membership import Membership, NodeInfo, founding_membership
@@ -549,18 +552,39 @@ def test_a_member_removed_for_good_does_not_campaign_after_a_restart():
 # --- A leader's heartbeats ------------------------------------------------------------------------------------------
 
 
-def test_a_new_leader_stamps_its_membership_with_its_term_before_it_sends_anything():
-    """Same version, same nodes: it tells the changes of this leader from those of any other."""
+def test_a_new_leader_earns_its_lease_before_anybody_has_to_save_anything():
+    """The first round names the membership that it was elected with, which it has saved; the second follows at once."""
     election = old_member("a", term=3, membership=members(2, 5, "abc"))
     ready = become_leader(election)
+    assert ready.saved is None
+    assert sent(ready, Heartbeat)["b"] == Heartbeat(4, "a", 1, (2, 5))
+    ready = election.receive(answer(sent(ready, Heartbeat)["b"], "b"), 2.0)
+    assert (ready.saved, ready.events) == (None, (LeaderChanged("a", 4),))
+    assert election.deadline == 2.0
+
+
+def test_a_leader_stamps_its_membership_with_its_term_before_it_tells_it():
+    """Same version, same nodes: it tells the changes of this leader from those of any other."""
+    election = old_member("a", term=3, membership=members(2, 5, "abc"))
+    answer_all(election, become_leader(election), 2.0)
+    ready = election.timeout(2.0)
     assert ready.saved == Saved(4, "a", members(4, 5, "abc"))
-    assert sent(ready, Heartbeat)["b"] == Heartbeat(4, "a", 1, (4, 5), members(4, 5, "abc"))
+    assert sent(ready, Heartbeat)["b"] == Heartbeat(4, "a", 2, (4, 5), members(4, 5, "abc"))
+
+
+def test_a_leader_that_nobody_has_answered_stamps_its_membership_with_the_second_round_too():
+    """A member that knows nobody yet answers only to that."""
+    election = new_member("a")
+    become_leader(election)
+    assert election.deadline == 2.0 + TIMING.heartbeat_interval
+    assert sent(election.timeout(2.125), Heartbeat)["b"] == Heartbeat(1, "a", 2, (1, 1), members(1, 1, "abc"))
 
 
 def test_heartbeats_carry_the_membership_to_whoever_has_not_answered_with_it():
     """The others are told its position only."""
     election = new_member("a", "abcd")
-    heartbeats = sent(become_leader(election), Heartbeat)
+    answer_all(election, become_leader(election), 2.0)
+    heartbeats = sent(election.timeout(2.0), Heartbeat)
     assert [message.membership for message in heartbeats.values()] == [members(1, 1, "abcd")] * 3
     election.receive(answer(heartbeats["b"], "b"), 2.0)
     election.receive(answer(heartbeats["c"], "c", membership_version=(0, 1)), 2.0)
@@ -664,10 +688,11 @@ def answer_until_committed(election, ready):
 def test_no_change_before_a_quorum_holds_the_leaders_own_stamp():
     """It takes the place of the entry that a leader of the paper commits first: earlier terms are over by then."""
     election = new_member("a")
-    ready = become_leader(election)
-    election.receive(answer(sent(ready, Heartbeat)["b"], "b", membership_version=(0, 1)), 2.0)
+    answer_all(election, become_leader(election), 2.0)
     assert election.lease_expires_at is not None
     assert election.receive(AddNode("d"), 2.0).saved is None
+    ready = election.timeout(2.0)
+    election.receive(answer(sent(ready, Heartbeat)["b"], "b", membership_version=(0, 1)), 2.0)
     assert election.membership == members(1, 1, "abc")
     ready = election.receive(answer(sent(ready, Heartbeat)["c"], "c"), 2.0)
     assert ready.saved == Saved(1, "a", members(1, 2, "abcd"))
@@ -676,12 +701,13 @@ def test_no_change_before_a_quorum_holds_the_leaders_own_stamp():
 def test_no_change_without_a_lease():
     """A leader that may have been replaced changes nothing."""
     election = new_member("a")
-    heartbeats = sent(become_leader(election), Heartbeat)
-    election.receive(answer(heartbeats["b"], "b", round=99), 2.0)
+    become_leader(election)
+    heartbeats = sent(election.timeout(2.125), Heartbeat)
+    election.receive(answer(heartbeats["b"], "b", round=99), 2.125)
     assert election.lease_expires_at is None
     observer = AddNode(NodeInfo("d", voter=False))
-    assert election.receive(observer, 2.0).saved is None
-    ready = election.receive(answer(heartbeats["b"], "b"), 2.0)
+    assert election.receive(observer, 2.125).saved is None
+    ready = election.receive(answer(heartbeats["b"], "b"), 2.125)
     assert ready.saved == Saved(1, "a", members(1, 2, "abc", observers="d"))
 
 
@@ -987,3 +1013,23 @@ def test_a_change_that_its_leader_could_not_finish_is_finished_or_forgotten_by_t
     assert len(cluster.leases) == 1
     assert len({election.membership for election in cluster.elections.values()}) == 1
     assert any("unknown" in event.reason for event in cluster.events["a"] if isinstance(event, ChangeRefused))
+
+
+@pytest.mark.parametrize("address", ["x" * 301, 7, ("host", 1)])
+def test_an_address_must_fit_into_what_is_saved_and_sent(address):
+    """What is adopted must be readable when it is loaded again, and by every other member."""
+    with pytest.raises(ConfigError, match="address is"):
+        NodeInfo("a", True, address)
+
+
+def test_a_membership_must_fit_into_a_message():
+    """Or no heartbeat could bring it."""
+    election = alone()
+    refused = []
+    for number in range(200):
+        ready = election.receive(AddNode(NodeInfo(f"{number:03}" + "é" * 125, False, "h" * 300)), 2.0)
+        refused += events(ready, ChangeRefused)
+    assert len(encode(Heartbeat(1, "a", 1, election.membership.position, election.membership))) < MAX_MESSAGE_BYTES
+    assert 5 < len(election.membership.ids) < 100
+    reason = "the ids and addresses of all members would be too long for one message"
+    assert {refusal.reason for refusal in refused} == {reason}

@@ -121,7 +121,7 @@ FAULTS = [
         "self._votes.add(response.sender_id)",
         "self._votes.add(f'{response.sender_id} {len(self._votes)}')",
         "a majority elects",
-        5,
+        7,
         CROWDED,
     ),
     Fault(
@@ -165,7 +165,7 @@ FAULTS = [
         "self._stranger(request) or self._leader_is_alive(request, now)",
         "self._stranger(request)",
         "a promise not to vote is kept",
-        0,
+        1,
     ),
     Fault(
         "forgets its promise at a restart",
@@ -173,7 +173,7 @@ FAULTS = [
         "self._promised_until = now + self.timing.election_timeout\n        else",
         "pass\n        else",
         "a promise not to vote is kept",
-        1,
+        0,
         HASTY,
     ),
     Fault(
@@ -182,7 +182,7 @@ FAULTS = [
         "        self._promised_until = now + self.timing.election_timeout\n        self._reset",
         "        self._reset",
         "a promise not to vote is kept",
-        0,
+        1,
     ),
     Fault(
         "keeps half of its promise",
@@ -190,16 +190,16 @@ FAULTS = [
         "if now < self._promised_until:",
         "if now < self._promised_until - self.timing.election_timeout / 2:",
         "a promise not to vote is kept",
-        0,
+        1,
     ),
-    Fault("releases a promise on a broken connection", "election.py", "", "", "one lease at a time", 0),
+    Fault("releases a promise on a broken connection", "election.py", "", "", "one lease at a time", 4),
     Fault(
         "releases its promise when any member dies",
         "election.py",
-        "if request.node_id != self.leader_id or self._leader:",
+        "if self.leader_id is None or request.node_id != self.leader_id or self._leader:",
         "if self._leader:",
         "one lease at a time",
-        0,
+        4,
     ),
     Fault(
         "counts the lease from the latest round",
@@ -257,7 +257,7 @@ FAULTS = [
         "        self._become_follower(self.current_term, now)\n        self._handover = change",
         "        self._handover = change",
         "leadership is given up before it is handed over",
-        0,
+        1,
     ),
     Fault(
         "obeys an old order to take over",
@@ -274,16 +274,24 @@ FAULTS = [
         "if heartbeat.term < self.current_term:",
         "if False:",
         "the followed leader won its term",
-        7,
+        2,
     ),
     # --- Memberships -----------------------------------------------------------------------------
+    Fault(
+        "never stamps its membership",
+        "election.py",
+        "if self.membership.term != self.current_term:\n            stamped",
+        "if False:\n            stamped",
+        "a leader stamps its membership",
+        0,
+    ),
     Fault(
         "changes the membership without a commit",
         "election.py",
         "and leader.is_committed and",
         "and",
         "a change waits for the one before",
-        8,
+        1,
         CHURN,
     ),
     Fault(
@@ -292,7 +300,7 @@ FAULTS = [
         "return membership.without(request.node_id)",
         "return membership.without(request.node_id)[1:]",
         "one voter changes at a time",
-        0,
+        1,
         CHURN,
     ),
     Fault(
@@ -309,7 +317,7 @@ FAULTS = [
         "if request.membership_version < own.position:",
         "if False:",
         "votes go to memberships as new as one's own",
-        8,
+        2,
         CHURN,
     ),
     Fault(
@@ -318,7 +326,7 @@ FAULTS = [
         "max(membership.term, self.current_term)",
         "self.current_term",
         "a term is as new as its membership",
-        4,
+        1,
         CHURN,
     ),
     Fault(
@@ -327,7 +335,7 @@ FAULTS = [
         "if membership.position <= self.membership.position:",
         "if membership.position == self.membership.position:",
         "memberships only get newer",
-        2,
+        1,
         CHURN,
     ),
     Fault(
@@ -336,7 +344,7 @@ FAULTS = [
         "knows_enough and self.node_id in self.membership.voters",
         "knows_enough",
         "only voters campaign",
-        2,
+        0,
         CHURN,
     ),
     Fault(
@@ -354,7 +362,7 @@ FAULTS = [
         "self._stranger(request) or self._leader_is_alive(request, now)",
         "self._leader_is_alive(request, now)",
         "votes go to memberships as new as one's own",
-        14,
+        2,
         CHURN,
     ),
     Fault(
@@ -362,8 +370,8 @@ FAULTS = [
         "election.py",
         "now < self._abstains_until:\n            return f",
         "False:\n            return f",
-        "a promise not to vote is kept",
-        1,
+        "one vote per term",
+        0,
         FORGETFUL,
     ),
 ]

@@ -15,7 +15,7 @@ from raftlite.simulation import Faults, Network, Simulation, Violation
 from raftlite.simulation.exploration import Bounds, Explorer
 from raftlite.simulation.runs import SETTINGS, simulation_of
 
-DIGEST = "aeb4845de1f717a57b6612da470e81ce60cf3a4c7b635e77d1d00a33007e15cd"
+DIGEST = "a470462664a7d02ea80efd52fd661b7c877a04c131d1860e2eeb3e4e0641b521"
 
 ROUGH: Dict[str, Any] = {"network": Network.rough(), "faults": Faults.churn()}
 

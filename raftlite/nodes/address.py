@@ -11,6 +11,7 @@ import struct
 from typing import Any, Iterator, Tuple, Union
 
 from raftlite.errors import ConfigError
+from raftlite.membership import LONGEST_ADDRESS
 
 Address = Union[str, Tuple[str, int]]
 """What callers may give: text, or a `(host, port)` pair as `multiprocessing.connection` takes it."""
@@ -27,6 +28,8 @@ def normalize(address: Address, name: str = "address") -> str:
     address = os.fspath(address) if isinstance(address, os.PathLike) else address
     if not isinstance(address, str):
         raise ConfigError(f"{name} is {address!r}, {_FORMS}")
+    if len(address) > LONGEST_ADDRESS:
+        raise ConfigError(f"{name} is {address!r:.60}..., but must be of at most {LONGEST_ADDRESS} characters")
     if is_path(address):
         return _checked_path(address, name)
     host, port_text = _split_text(address, name)

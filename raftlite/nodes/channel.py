@@ -87,6 +87,8 @@ class Channel(forks.Forkable):
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._deadline: Optional[float] = None
+        self.ended_unheard = False  # the peer has ended it without saying anything
+        self._is_heard = False
         self._handshake: _Handshake  # from authentication on
         forks.add(self)
 
@@ -132,8 +134,13 @@ class Channel(forks.Forkable):
                 part = self._socket.recv(length - len(data))
             except (BlockingIOError, socket.timeout):
                 raise TimeoutError("no answer in time") from None
+            except ConnectionError:
+                self.ended_unheard = not self._is_heard
+                raise
             if not part:
+                self.ended_unheard = not self._is_heard
                 raise EOFError
+            self._is_heard = True
             data += part
         return data
 

@@ -415,7 +415,9 @@ class ConnectionListener:
                 raise Refused(refusal)
         except (OSError, MalformedMessage) as error:
             if not self._acceptor.is_closed:
-                self._quiet.log(logging.WARNING, f"{self.node_id}: turned away {_host(remote)}: {error}")
+                # A peer that looks whether this process lives says nothing, and neither does a port scanner.
+                level = logging.DEBUG if channel.ended_unheard else logging.WARNING
+                self._quiet.log(level, f"{self.node_id}: turned away {_host(remote)}: {error}")
             return
         self._read_as_peer(channel, hello, remote)
 

@@ -17,6 +17,7 @@ The published specification of the logless protocol, action by action:
                           _become_leader                        and a saved vote stands for "n is in a lower term"
     its guard on terms    _vote_is_spent                        a vote is refused in an old term, or once it is given
     its guard on configs  _stranger                             the same order of term and version; older is refused
+    its config's term     _stamp_membership                     a later step, before the leader tells or changes it
     UpdateTerms(i, j)     _become_follower                      terms travel with heartbeats, votes and their answers
     SendConfig(i, j)      _install                              any message may bring one; here the term rises with
                                                                 it and a candidacy ends, which voted_for requires
@@ -320,8 +321,8 @@ class Explorer:
     def _thaw_leader(
         self, election: Election, promised: Any, installed: Any, changes: Any, changing: bool, departing: Any
     ) -> Any:
-        leader = LeaderState(election.node_id, election.membership, _TIMING, 0.0)
-        leader.round, leader._sent_at, leader.heartbeat_at = 0, {1: 0.0}, 1.0
+        leader = LeaderState(election.node_id, election.current_term, election.membership, _TIMING, 0.0)
+        leader.round, leader._sent_at, leader.heartbeat_at = 1, {1: 0.0, 2: 0.0}, 1.0  # later rounds are the second
         leader._promised_until = dict.fromkeys(promised, _FAR)
         leader._installed = dict(installed)
         leader.changes = [Change(election.node_id, number, request) for number, request in enumerate(changes)]
@@ -336,14 +337,12 @@ class Explorer:
         terms: Dict[str, int] = {}
         nodes_of: Dict[Tuple[int, int], Any] = {}
         for node_id, number in zip(self.all_ids, members):
-            term, _, membership, role = self._locals.value(number)[:4]
+            term, _, membership = self._locals.value(number)[:3]
             if node_id == self.spare and membership.term == 0:
                 continue  # it holds no membership of the cluster yet
             held[node_id], terms[node_id] = membership, term
             if term < membership.term:
                 raise Violation("a term is as new as its membership", f"{node_id} holds {membership} in term {term}")
-            if role is Role.LEADER and membership.term != term:
-                raise Violation("a leader stamps its membership", f"{node_id} leads in term {term} with {membership}")
             if nodes_of.setdefault(membership.position, membership.nodes) != membership.nodes:
                 raise Violation("a membership version means one set of nodes", f"{membership} and another")
         self._check_overlap(held, terms)

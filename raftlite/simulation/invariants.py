@@ -128,8 +128,8 @@ class Invariants:
             self._check_leader(election)
             if before[2] is not Role.LEADER:
                 self._check_victory(election, before[5])
-            elif membership is not before[5]:
-                self._check_committed(node_id, before[5])
+            elif membership not in (before[5], before[5].stamped(term)):
+                self._check_committed(node_id, before[5].stamped(term))
         if election.leader_id is not None and self.leader_of.get(term) != election.leader_id:
             raise Violation(
                 "the followed leader won its term", f"{node_id} follows {election.leader_id} in term {term}"
@@ -170,8 +170,6 @@ class Invariants:
             raise Violation("one leader per term", f"{self.leader_of[term]} and {node_id} lead in term {term}")
         if election.voted_for != node_id:
             raise Violation("a leader voted for itself", f"{node_id} leads, but voted for {election.voted_for}")
-        if membership.term != term:
-            raise Violation("a leader stamps its membership", f"{node_id} leads in term {term} with {membership}")
         if node_id not in membership.voters:
             raise Violation("a leader is a voter", f"{node_id} leads {membership}")
 
@@ -226,6 +224,8 @@ class Invariants:
             if (saved.current_term, saved.voted_for) != (sent.term, node_id):
                 raise Violation("saved before sent", f"{node_id} asks for votes in {sent.term}, but saved {saved}")
             self._note_vote(node_id, sent.term, node_id)
+        elif type(sent) is Heartbeat and sent.round > 1 and sent.membership_version[0] != sent.term:
+            raise Violation("a leader stamps its membership", f"{node_id} sent {sent}")
         elif type(sent) is TimeoutNow and election.role is Role.LEADER:
             raise Violation("leadership is given up before it is handed over", f"{node_id} leads on after {sent}")
         elif type(sent) in (Heartbeat, TimeoutNow) and self.leader_of.get(sent.term) != node_id:
