@@ -378,9 +378,12 @@ class Election:
         for member in sorted((self.membership.ids | leader.departing.keys()) - {self.node_id}):
             # Whoever learns that it was removed stops; until the others have committed that, its vote may be needed.
             may_know = member in self.membership.ids or leader.is_committed
-            membership = self.membership if may_know and leader.needs_membership(member, now) else None
-            heartbeat = Heartbeat(self.current_term, self.node_id, leader.round, self.membership.position, membership)
-            self._send(member, heartbeat)
+            is_needed = may_know and leader.needs_membership(member, now)
+            self._send_heartbeat(leader, member, self.membership if is_needed else None)
+
+    def _send_heartbeat(self, leader: LeaderState, member: str, membership: Optional[Membership]) -> None:
+        position = self.membership.position
+        self._send(member, Heartbeat(self.current_term, self.node_id, leader.round, position, membership))
 
     def _receive_heartbeat(self, heartbeat: Heartbeat, now: float) -> None:
         is_rival = self._leader is not None and heartbeat.term == self.current_term
@@ -506,6 +509,8 @@ class Election:
             self._answer_request(change, "refused", refusal)
             return
         assert successor is not None
+        if leader.needs_membership(successor, now):
+            self._send_heartbeat(leader, successor, self.membership)  # or nobody would vote for it
         self._become_follower(self.current_term, now)
         self._handover = change
         self._send(successor, TimeoutNow(self.current_term, self.node_id))

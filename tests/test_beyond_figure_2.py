@@ -28,6 +28,7 @@ from harness import (
 )
 
 from raftlite.election import NEVER, TAKEOVER_STEP, Role, Saved
+from raftlite.membership import NodeInfo
 from raftlite.messages import (
     AddNode,
     ChangeRefused,
@@ -750,6 +751,17 @@ def test_a_leader_gives_up_its_lease_and_its_role_before_it_hands_over():
     assert ready.events == (LeaderChanged(None, 1),)
     assert (election.role, election.lease_expires_at) == (Role.FOLLOWER, None)
     assert election.deadline == 2.25 + 1.5
+
+
+def test_a_leader_brings_its_successor_up_to_date():
+    """3.10: "The prior leader fully updates the target server's log"; the membership is what voters compare here."""
+    election = new_member("a")
+    lead(election)
+    heartbeats = sent(election.receive(AddNode(NodeInfo("o", voter=False)), 2.0), Heartbeat)
+    election.receive(answer(heartbeats["c"], "c"), 2.0)
+    ready = election.receive(TransferLeadership("b"), 2.0)
+    assert [type(message) for to, message in ready.outbox if to == "b"] == [Heartbeat, TimeoutNow]
+    assert sent(ready, Heartbeat)["b"].membership == election.membership
 
 
 @pytest.mark.parametrize("to", ["a", "x", "o"])
