@@ -330,6 +330,15 @@ FAULTS = [
         CHURN,
     ),
     Fault(
+        "stays a candidate with a newer membership",
+        "election.py",
+        "        self._become_follower(max(membership.term, self.current_term), now)\n        self._note",
+        "        if membership.term > self.current_term:\n"
+        "            self._become_follower(membership.term, now)\n        self._note",
+        "a candidate keeps its membership",
+        60,
+    ),
+    Fault(
         "installs an older membership",
         "election.py",
         "if membership.position <= self.membership.position:",

@@ -489,5 +489,7 @@ def _check_step(node_id: str, before: Local, after: Local) -> None:
         raise Violation("terms only grow", f"{node_id} went from term {before[0]} to {after[0]}")
     if after[0] == before[0] and before[1] not in (None, after[1]):
         raise Violation("one vote per term", f"{node_id} voted for {before[1]}, then {after[1]} in term {after[0]}")
+    if before[3] is after[3] is Role.CANDIDATE and after[0] == before[0] and after[2] != before[2]:
+        raise Violation("a candidate keeps its membership", f"{node_id} went on with {after[2]} instead of {before[2]}")
     if after[2].position < before[2].position:
         raise Violation("memberships only get newer", f"{node_id} went from {before[2]} to {after[2]}")

@@ -122,6 +122,9 @@ class Invariants:
             raise Violation("a term is as new as its membership", f"{node_id} holds {membership} in term {term}")
         if membership.term:
             self._check_nodes(membership)
+        if election.role is before[2] is Role.CANDIDATE and term == before[0] and membership != before[5]:
+            what = f"{node_id} went on in term {term} with {membership} instead of {before[5]}"
+            raise Violation("a candidate keeps its membership", what)
         if election.role in (Role.PRE_CANDIDATE, Role.CANDIDATE) and node_id not in membership.voters:
             raise Violation("only voters campaign", f"{node_id} campaigns in {membership}")
         if election.role is Role.LEADER:
