@@ -41,6 +41,7 @@ class Invariants:
         self.lease_of: Dict[str, Tuple[float, int]] = {}  # member -> real end of its lease, its term
         self.promise_of: Dict[str, Tuple[float, str, int]] = {}  # voter -> real end, to whom, in which term
         self.holders: Dict[MembershipVersion, Set[str]] = {}  # membership -> members that have answered with it
+        self.answered: Dict[int, Any] = {}  # the identity of a request -> its answer, which keeps the request alive
         self.last_token = 0
 
     # --- Called by the simulation -----------------------------------------------------------------
@@ -256,7 +257,19 @@ class Invariants:
                 raise Violation("tokens only grow", f"{event.term} was granted after {self.last_token}")
             self.last_token = event.term
         elif type(event) is MembershipChanged and event.control_message is not None and event.membership.term:
+            self._check_done(election.node_id, event.membership)
             self.committed.setdefault(event.membership.position, event.membership.term)
+        request = getattr(event, "control_message", None)
+        if request is not None:
+            if self.answered.setdefault(id(request), event) is not event:
+                raise Violation("a request is answered once", f"{election.node_id} answered {request} again: {event}")
+
+    def _check_done(self, node_id: str, membership: Membership) -> None:
+        saved = {voter: self.saved.get(voter, Saved()).membership for voter in membership.voters}
+        holders = [voter for voter, held in saved.items() if held and held.position >= membership.position]
+        if len(holders) < membership.quorum:
+            what = f"{node_id} says that {membership} is done, but only {sorted(holders)} have it on disk"
+            raise Violation("what is done is held by a quorum", what)
 
     def _check_lease(self, election: Election, real: float, rate: float) -> None:
         lease = election.lease_expires_at
