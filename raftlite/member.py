@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
-from urllib.parse import quote
 
 from raftlite.errors import ConfigError, MembershipError, MemberStopped, RaftliteError, StorageError
 from raftlite.leadership import Callback, Leadership
@@ -18,7 +17,7 @@ from raftlite.nodes.address import Address, is_wildcard, normalize, reachable
 from raftlite.nodes.base import Node
 from raftlite.nodes.connection import ConnectionListener
 from raftlite.status import Status
-from raftlite.storage import MemoryStorage, SQLiteStorage, Storage
+from raftlite.storage import MemoryStorage, SQLiteStorage, Storage, file_name
 from raftlite.thread import ElectionThread
 from raftlite.timing import Timing
 
@@ -117,6 +116,7 @@ class Member:
 
         Raises `TimeoutError` if a callback is still busy after `timeout` seconds; all else has ended then.
         """
+        timeout = _seconds(timeout)
         thread = self._thread
         if thread is not None and thread.is_forked_copy:
             return  # the copies of its sockets and files were closed when the process was forked
@@ -165,11 +165,11 @@ class Member:
 
     def wait_for_leader(self, timeout: Optional[float] = None) -> str:
         """Wait until some member leads; return its id. Raises `TimeoutError`, which says why there is none."""
-        return self._running().wait_for_leader(timeout)
+        return self._running().wait_for_leader(_seconds(timeout))
 
     def wait_until_leader(self, timeout: Optional[float] = None) -> Leadership:
         """Wait until this member leads; return the grant. Raises `TimeoutError`."""
-        return self._running().wait_until_leader(timeout)
+        return self._running().wait_until_leader(_seconds(timeout))
 
     def on_elected(self, callback: _F) -> _F:
         """Call `callback(leadership)` whenever this member begins to lead; if it raises, the member resigns."""
@@ -200,7 +200,7 @@ class Member:
         vote. Any member may be asked. Raises `MembershipError` with the reason, `TimeoutError` without an answer.
         """
         info = NodeInfo(node_id, voter, reachable(address, f"the address of {node_id}"))
-        return self._running().change_membership(AddNode(info), timeout)
+        return self._running().change_membership(AddNode(info), _seconds(timeout))
 
     def remove_node(self, node_id: str, *, timeout: Optional[float] = None) -> Membership:
         """Remove the member `node_id`, which learns it and stops; return the committed membership.
@@ -210,9 +210,10 @@ class Member:
         """
         thread = self._running()
         before = thread.membership
-        after = thread.change_membership(RemoveNode(node_id), timeout)
+        after = thread.change_membership(RemoveNode(node_id), _seconds(timeout))
         # For a leader, a node that is not there is removed: it may be asked again for what the one before it has done.
-        if node_id not in before.ids and after.position == before.position:
+        # A leader that is new only stamps the version that it found with its term.
+        if node_id not in before.ids and after.version == before.version:
             raise MembershipError(f"there is no member {node_id!r}: the members are {after}")
         return after
 
@@ -277,7 +278,7 @@ class Member:
             self._data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"cannot make the folder {self._data_dir}: {error.strerror or error}") from error
-        return SQLiteStorage(self._data_dir / f"{quote(self.node_id, safe='')}.sqlite3")
+        return SQLiteStorage(self._data_dir / file_name(self.node_id))
 
     def _take_apart(self) -> None:
         listener, self._listener = self._listener, None
@@ -379,9 +380,21 @@ def _check_authkey(authkey: Optional[Union[bytes, str]]) -> Optional[Union[bytes
 
 def _check_timeout(seconds: Any) -> None:
     """A request from outside must not hold a thread for ever."""
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not is_number or not 0 <= seconds <= LONGEST_REQUEST:
+    if not _is_number(seconds) or not 0 <= seconds <= LONGEST_REQUEST:
         raise ConfigError(f"timeout is {seconds!r:.50}, but must be a number of seconds up to {LONGEST_REQUEST:g}")
+
+
+def _seconds(timeout: Optional[float]) -> Optional[float]:
+    """What the system can wait for: None for what it calls too long, nothing for what is over already."""
+    if timeout is None:
+        return None
+    if not _is_number(timeout) or timeout != timeout:
+        raise ConfigError(f"timeout is {timeout!r:.50}, but must be a number of seconds, or None to wait for ever")
+    return None if timeout > threading.TIMEOUT_MAX else max(0, timeout)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _names_no_place(address: Optional[str]) -> bool:

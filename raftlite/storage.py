@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import json
 import os
 import secrets
@@ -13,6 +14,7 @@ import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Iterator, Optional, Tuple, Union
+from urllib.parse import quote
 
 from raftlite.codec import membership_from_plain, membership_to_plain
 from raftlite.election import Saved
@@ -21,6 +23,7 @@ from raftlite.membership import check_node_id
 
 APPLICATION_ID = 0x72616674  # "raft": tells our files from other SQLite databases
 FORMAT_VERSION = 1
+LONGEST_NAME = 255 - len(".01234567.new-journal")  # what a folder takes, and what a draft appends
 SMALLEST_FILE = 512  # bytes: SQLite takes what is shorter than a page for a new database
 
 
@@ -40,6 +43,15 @@ class Storage(ABC):
 
     def abandon_after_fork(self) -> None:
         """Called in a forked child, whose copy must neither be used nor closed as the parent's is."""
+
+
+def file_name(node_id: str) -> str:
+    """What a member's file is called: its id, of which only the beginning and a hash if that is too long for a name."""
+    name = f"{quote(node_id, safe='')}.sqlite3"
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(node_id.encode()).hexdigest()
+    return f"{quote(node_id[:10], safe='')}+{digest}.sqlite3"  # quoting leaves no other id a "+"
 
 
 class MemoryStorage(Storage):

@@ -275,6 +275,44 @@ def test_stopping_twice_or_before_starting_is_fine():
     assert member.leader_id is None
 
 
+WAITS = {
+    "wait_for_leader": lambda member, timeout: member.wait_for_leader(timeout),
+    "wait_until_leader": lambda member, timeout: member.wait_until_leader(timeout),
+    "add_node": lambda member, timeout: member.add_node("o", "127.0.0.1:1", voter=False, timeout=timeout),
+    "remove_node": lambda member, timeout: member.remove_node("o", timeout=timeout),
+    "stop": lambda member, timeout: member.stop(timeout),
+}
+
+
+@pytest.mark.parametrize("timeout", [None, float("inf"), 1e300, 10**400], ids=["None", "inf", "1e300", "10**400"])
+def test_a_wait_for_ever_may_be_written_as_one_likes(timeout):
+    """The system's own limit on waiting is nobody's business."""
+    with alone() as member:
+        for wait in WAITS.values():
+            wait(member, timeout)
+        assert threads_of("a") == []
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "5", True, 1j], ids=repr)
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_a_wait_that_is_no_number_is_refused_and_changes_nothing(wait, timeout):
+    """NaN is neither short nor long."""
+    with alone() as member:
+        leadership = member.wait_until_leader(PATIENCE)
+        with pytest.raises(ConfigError, match=r"timeout is .*, but must be a number of seconds, or None to wait for"):
+            wait(member, timeout)
+        assert leadership.valid
+        assert member.membership.ids == {"a"}
+
+
+def test_a_wait_that_is_over_already_takes_no_time():
+    """What is left until a deadline may be a little less than nothing."""
+    with alone(min_nodes=2) as member:
+        for wait in (member.wait_for_leader, member.wait_until_leader):
+            with pytest.raises(TimeoutError, match="after 0 s: knows 1 of 2 nodes"):
+                wait(-1)
+
+
 def test_starting_twice_is_refused():
     """The first start goes on undisturbed."""
     with alone() as member:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from raftlite import ElectionThread, Membership, MemoryStorage, NodeInfo, Saved, SQLiteStorage, StorageError, Timing
-from raftlite.storage import APPLICATION_ID, FORMAT_VERSION
+from raftlite.storage import APPLICATION_ID, FORMAT_VERSION, file_name
 
 MEMBERSHIP = Membership(
     4, 2, (NodeInfo("a", address="10.0.0.1:7600"), NodeInfo("b", address="/run/b.sock"), NodeInfo("c", voter=False))
@@ -101,6 +101,37 @@ def test_a_member_that_starts_again_remembers_its_term(storage):
 def test_closing_twice_is_fine(storage):
     storage.close()
     storage.close()
+
+
+# --- The name of a member's file ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "node_id, name",
+    [
+        ("a", "a.sqlite3"),
+        ("Zürich 1/2", "Z%C3%BCrich%201%2F2.sqlite3"),
+        ("n" * 128, "n" * 128 + ".sqlite3"),
+        ("東" * 25, "%E6%9D%B1" * 25 + ".sqlite3"),
+    ],
+    ids=["short", "quoted", "128 letters", "225 bytes"],
+)
+def test_a_name_that_every_folder_takes_is_the_id_itself(node_id, name):
+    """Also in versions to come: a member whose file is looked for elsewhere has forgotten its vote."""
+    assert file_name(node_id) == name
+
+
+def test_a_long_id_is_shortened_to_a_name_that_nobody_else_has(tmp_path):
+    """SQLite and a draft append up to 21 bytes to it, and 255 are a name's most."""
+    ids = ["東" * 26, "東" * 128, "東" * 127 + "京", "/" * 128, "🗳" * 128, "東" * 127 + "/"]
+    names = [file_name(node_id) for node_id in ids]
+    assert len({name.casefold() for name in names}) == len(ids)
+    assert max(map(len, names)) < 200
+    assert names[0].startswith("%E6%9D%B1" * 10 + "+")
+    for name in names:
+        with closing(SQLiteStorage(tmp_path / name)) as storage:
+            storage.save(VOTE)
+        assert load(tmp_path / name) == VOTE
 
 
 # --- A file -----------------------------------------------------------------------------------------------------------
