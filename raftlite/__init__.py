@@ -1,86 +1,22 @@
 """raftlite elects one leader among the threads, processes or machines of a synchronous program."""
 
-from raftlite.election import Election, Ready, Role, Saved
-from raftlite.errors import (
-    ConfigError,
-    ForkedError,
-    LeadershipLost,
-    MalformedMessage,
-    MembershipError,
-    MemberStopped,
-    NotLeader,
-    RaftliteError,
-    StorageError,
-)
-from raftlite.leadership import Leadership
-from raftlite.member import Member
-from raftlite.membership import Membership, NodeInfo
-from raftlite.messages import (
-    AddNode,
-    ChangeRefused,
-    Heartbeat,
-    HeartbeatResponse,
-    LeaderChanged,
-    MembershipChanged,
-    PeerDown,
-    Removed,
-    RemoveNode,
-    RequestVote,
-    RequestVoteResponse,
-    Resign,
-    Stop,
-    TimeoutNow,
-    TransferLeadership,
-)
-from raftlite.nodes import ConnectionListener, ConnectionNode, Node, QueueNode
-from raftlite.status import Status
-from raftlite.storage import MemoryStorage, SQLiteStorage, Storage
-from raftlite.thread import ElectionThread
-from raftlite.timing import Timing
-
 __version__ = "0.1.0"
 
-__all__ = [
-    "AddNode",
-    "ChangeRefused",
-    "ConfigError",
-    "ConnectionListener",
-    "ConnectionNode",
-    "Election",
-    "ElectionThread",
-    "ForkedError",
-    "Heartbeat",
-    "HeartbeatResponse",
-    "LeaderChanged",
-    "Leadership",
-    "LeadershipLost",
-    "MalformedMessage",
-    "Member",
-    "MemberStopped",
-    "Membership",
-    "MembershipChanged",
-    "MembershipError",
-    "MemoryStorage",
-    "Node",
-    "NodeInfo",
-    "NotLeader",
-    "PeerDown",
-    "QueueNode",
-    "RaftliteError",
-    "Ready",
-    "RemoveNode",
-    "Removed",
-    "RequestVote",
-    "RequestVoteResponse",
-    "Resign",
-    "Role",
-    "SQLiteStorage",
-    "Saved",
-    "Status",
-    "Stop",
-    "Storage",
-    "StorageError",
-    "TimeoutNow",
-    "Timing",
-    "TransferLeadership",
-]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from raftlite.public import *  # noqa: F403
+    from raftlite.public import __all__ as __all__
+else:
+
+    def __getattr__(name):
+        """Import everything when anything is asked for: until then, Ctrl-C is still the command's own affair."""
+        import raftlite.public as public
+
+        names = globals()
+        names.update({each: getattr(public, each) for each in public.__all__}, __all__=public.__all__)
+        if name in names:
+            return names[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__getattr__("__all__")})

@@ -1,8 +1,17 @@
-"""`python -m raftlite` is the raftlite command."""
+"""`raftlite` and `python -m raftlite`: the command, whose imports Ctrl-C may interrupt as quietly as the rest."""
 
 import sys
 
-from raftlite.cli import main
+
+def main() -> int:
+    """Run the command and return its exit code."""
+    try:
+        from raftlite import cli
+
+        return cli.main()
+    except KeyboardInterrupt:
+        return 128 + 2
+
 
 if __name__ == "__main__":
     sys.exit(main())

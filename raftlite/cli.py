@@ -1,17 +1,19 @@
 """The raftlite command: run a member, ask and change a cluster, see it at work, check its rules.
 
-Exit codes: 0 done, 64 wrong arguments, 69 no answer, 70 a member failed, 73 cannot listen, 74 votes cannot be saved,
-75 no leader, 78 unsafe settings, 130 ended by Ctrl-C.
+Exit codes: 0 done, 64 wrong arguments, 69 no answer, 70 a member failed, 73 cannot listen, 74 votes cannot be saved or
+the output not written, 75 `status` knows of no leader, 78 unsafe settings, 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import logging
 import os
 import queue
+import select
 import signal
 import sys
 import threading
@@ -40,6 +42,7 @@ AUTHKEY_VARIABLE = "RAFTLITE_AUTHKEY"
 LINES_KEPT = 1_000  # of a node's output, while nobody reads it
 LAST_WRITES = 1.0  # seconds that a node's last lines have to be written
 SHORTEST_WAIT = 0.001  # seconds, as for every duration of `Timing`
+LONGEST_RUN = 86_400.0  # virtual seconds of one simulation
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,18 +52,27 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(EX_USAGE)
 
 
+class _Unwritable(Exception):
+    """The output cannot be written, though there may be somebody who reads it."""
+
+
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run the command and return its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an id may have letters that a terminal has not
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-        print(end="", flush=True)
+        _print("", end="")
         return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         _drop_output()
         return EX_OK
+    except _Unwritable as error:
+        _drop_output()
+        return _fail(options, f"the output cannot be written: {error}", EX_IOERR)
     except ConfigError as error:
         return _fail(options, str(error), EX_CONFIG)
     except StorageError as error:
@@ -71,8 +83,17 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return _fail(options, error.strerror or str(error), EX_CANTCREAT)
 
 
+def _print(text: str, end: str = "\n") -> None:
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _Unwritable(error.strerror) from error
+
+
 def _drop_output() -> None:
-    """Whoever read the output has gone: keep the interpreter from complaining when it flushes what is left."""
+    """Nobody can read the output: keep the interpreter from complaining when it flushes what is left."""
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
@@ -209,6 +230,10 @@ _BOUNDS = {
     "transfers": (0, "transfers"),
 }
 
+# One member alone is no cluster: without `min_nodes` it waits for a second.
+_LEAST = {"nodes": 2, "seeds": 1, "jobs": 1, "members": 1, "terms": 1, "in_flight": 1}
+_LEAST.update(crashes=0, changes=0, transfers=0)
+
 
 # --- raftlite node --------------------------------------------------------------------------------
 
@@ -218,13 +243,19 @@ def _run_node(options: argparse.Namespace) -> int:
     with _stop_signals() as ended, _Output(sys.stdout) as output, _log_to_stderr(options.verbose):
         if options.data_dir is None:
             logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", options.id)
-        printer = _NodePrinter(member, output, options.json)
-        with member:
-            printer.event("started", address=member.address)
-            while not ended.wait(timeout=0.5) and not output.is_gone:
-                if member.status().error or member.status().role is raftlite.Role.STOPPED:
-                    return _end_of_stopped_node(member, printer)
-        printer.event("stopped")
+        code = _run_member(member, _NodePrinter(member, output, options.json), ended)
+    if output.error:
+        raise _Unwritable(output.error)
+    return code
+
+
+def _run_member(member: Member, printer: _NodePrinter, ended: _Ended) -> int:
+    with member:
+        printer.event("started", address=member.address)
+        while not ended.wait(timeout=0.5) and not printer.output.is_gone:
+            if member.status().error or member.status().role is raftlite.Role.STOPPED:
+                return _end_of_stopped_node(member, printer)
+    printer.event("stopped")
     return INTERRUPTED if ended.signal == signal.SIGINT else EX_OK
 
 
@@ -256,7 +287,8 @@ class _Output:
     """Writes lines on a thread of its own, so that a reader who stops reading stops neither the member nor its end."""
 
     def __init__(self, out: Optional[TextIO]) -> None:
-        self.is_gone = False  # nobody reads it any more
+        self.is_gone = False  # nobody can read it any more
+        self.error = ""  # why it cannot be written; empty where whoever read it has gone
         self._out = out  # None where the process was started without any
         self._lines: queue.Queue[Optional[str]] = queue.Queue(LINES_KEPT)
         self._thread = threading.Thread(target=self._run, name="raftlite-output", daemon=True)
@@ -283,13 +315,18 @@ class _Output:
             for text in iter(self._lines.get, None):
                 if self._out is not None:
                     self._write(self._out, f"{text}\n".encode(self._out.encoding, "backslashreplace"))
-        except OSError:  # a log that nobody reads any more is no reason to lead on unseen
+        except BrokenPipeError:  # a log that nobody reads any more is no reason to lead on unseen
             self.is_gone = True
+        except OSError as error:
+            self.error, self.is_gone = error.strerror or str(error), True
 
     def _write(self, out: TextIO, data: bytes) -> None:
         # Not into the buffer of `out`: the interpreter flushes it at its end, and aborts while this thread holds it.
         while data:
-            data = data[os.write(out.fileno(), data) :]
+            try:
+                data = data[os.write(out.fileno(), data) :]
+            except BlockingIOError:  # whoever reads it is only slow
+                select.select([], [out], [])
 
 
 class _LogHandler(logging.Handler):
@@ -327,7 +364,8 @@ class _NodePrinter:
     """Turns a member's events into lines."""
 
     def __init__(self, member: Member, output: _Output, as_json: bool) -> None:
-        self._member, self._output, self._as_json = member, output, as_json
+        self.output = output
+        self._member, self._as_json = member, as_json
         member.on_elected(self._elected)
         member.on_lost(self._lost)
         member.on_leader_changed(self._leader_changed)
@@ -344,7 +382,7 @@ class _NodePrinter:
     def event(self, name: str, **facts: Any) -> None:
         facts = {"term": self._term(), "leader": self._member.leader_id, **facts}
         line = {"t": time.time(), "clock": boot_clock(), "event": name, "node": self._member.node_id, **facts}
-        self._output.line(json.dumps(line) if self._as_json else _sentence(name, line))
+        self.output.line(json.dumps(line) if self._as_json else _sentence(name, line))
 
     def _term(self) -> int:
         with contextlib.suppress(raftlite.MemberStopped):
@@ -471,8 +509,8 @@ def _ask(options: argparse.Namespace, **details: Any) -> int:
         status = ask_member(options.address, key, options.cluster, options.timeout, options.command, **details)
     except OSError as error:
         return _fail(options, error.strerror or str(error), EX_UNAVAILABLE)
-    print(json.dumps(status) if options.json else _describe(status))
-    return EX_OK if status.get("leader") else EX_TEMPFAIL
+    _print(json.dumps(status) if options.json else _describe(status))
+    return EX_TEMPFAIL if options.command == "status" and not status.get("leader") else EX_OK
 
 
 def _describe(status: Dict[str, Any]) -> str:
@@ -492,11 +530,9 @@ def _describe(status: Dict[str, Any]) -> str:
 def _run_simulate(options: argparse.Namespace) -> int:
     from raftlite.simulation import runs
 
-    for name in ("seeds", "nodes", "seconds", "members", "terms", "in_flight"):
-        if getattr(options, name) <= 0:
-            raise ConfigError(f"--{name.replace('_', '-')} is {getattr(options, name)}, but must be above 0")
+    _check_simulate(options)
     if options.seed is not None:
-        return runs.replay(options.seed, options.nodes, options.seconds, print, options.trace)
+        return runs.replay(options.seed, options.nodes, options.seconds, _print, options.trace)
     line = runs.ProgressLine()
     try:
         if options.exhaustive:
@@ -506,8 +542,18 @@ def _run_simulate(options: argparse.Namespace) -> int:
             words = runs.describe(result)
     finally:
         line.clear()
-    print(json.dumps(result) if options.json else "\n".join(words))
+    _print(json.dumps(result) if options.json else "\n".join(words))
     return 1 if result["failures"] else EX_OK
+
+
+def _check_simulate(options: argparse.Namespace) -> None:
+    for name, least in _LEAST.items():
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}, but must be a whole number from {least}")
+    if not SHORTEST_WAIT <= options.seconds <= LONGEST_RUN:
+        bounds = f"from {SHORTEST_WAIT:g} to {LONGEST_RUN:g}"
+        raise ConfigError(f"--seconds is {options.seconds!r}, but must be a number {bounds}")
 
 
 def _explore(options: argparse.Namespace, show: Callable[[str], None]) -> Tuple[Dict[str, Any], List[str]]:

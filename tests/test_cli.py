@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,11 +11,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from children import environment
-from threads import PATIENCE, eventually
+from threads import PATIENCE, eventually, is_inside
 
 from raftlite import cli, demo
 from raftlite.cli import main
@@ -183,6 +185,40 @@ def test_a_node_whose_output_nobody_reads_ends_quietly(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("command", [("node", "--id", "a", "--min-nodes", 1), ("simulate", "--seeds", 1)])
+def test_an_output_that_cannot_be_written_exits_with_74_and_is_named(tmp_path, command):
+    """EX_IOERR: a full disk is no reader who has gone, and whoever starts a node again must learn of it."""
+    if command[0] == "node":
+        command = (*command, "--listen", tmp_path / "a.sock", "--data-dir", tmp_path)
+    with open("/dev/full", "w") as full:
+        done = run(*command, stdout=full)
+    said = f"raftlite {command[0]}: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (74, said)
+
+
+def test_a_pipe_that_is_full_for_a_moment_is_waited_for(monkeypatch):
+    """One that does not block refuses what it has no room for, though its reader is alive and only slow."""
+    monkeypatch.setattr(cli, "LAST_WRITES", PATIENCE)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with open(reader) as lines, ThreadPoolExecutor(1) as pool:
+        with open(writer, "w") as out:
+            while _takes(writer):
+                pass
+            output = cli._Output(out)
+            output.line("the end")
+            with output:
+                eventually(lambda: is_inside(output._thread, "_write"), "waiting for the reader")
+                read = pool.submit(lines.readlines)
+        assert read.result(PATIENCE)[-1] == "the end\n"
+        assert not output.is_gone
+
+
+def _takes(writer):
+    with contextlib.suppress(BlockingIOError):
+        return os.write(writer, 2048 * b".\n")
+
+
 @pytest.fixture
 def full_pipe():
     """The end of a pipe into which not one more byte goes, because nobody reads it."""
@@ -293,6 +329,31 @@ def test_the_module_is_the_command(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "begin",
+    [
+        "from raftlite.__main__ import main; sys.exit(main())",
+        "import runpy; runpy.run_module('raftlite', None, '__main__')",
+    ],
+    ids=["raftlite", "python -m raftlite"],
+)
+def test_a_command_that_is_interrupted_while_it_starts_ends_quietly(start_child, begin):
+    """Ctrl-C at once: the first tenth of a second goes into imports."""
+    child = start_child(
+        f"""
+        import os, signal, sys
+        class Interrupter:
+            def find_spec(name, path=None, target=None):
+                if name == "raftlite.election":
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Interrupter)
+        {begin}
+        """,
+        "--version",
+    )
+    assert (child.wait(), child.errors) == (130, "")
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         (),
@@ -331,7 +392,8 @@ WRONG_SETTINGS = [
     (("--listen", "nowhere"), "listen is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
     (("--listen", ""), "listen is '', but must be 'host:port' or the path of a Unix socket"),
     (("--listen", "host:99999"), "listen is 'host:99999', but its port must be from 0 to 65535"),
-    (("--listen", "h:" + 5_000 * "9"), f"listen is 'h:{5_000 * '9'}', but its port must be from 0 to 65535"),
+    (("--listen", "h:" + 250 * "9"), f"listen is 'h:{250 * '9'}', but its port must be from 0 to 65535"),
+    (("--listen", "h:" + 5_000 * "9"), "listen is 'h:9999"),
     (("--listen", "a..b:80"), "listen is 'a..b:80', but 'a..b' is no name of a host"),
     (("--listen", "[::1:80"), "listen is '[::1:80', but must be 'host:port' or the path of a Unix socket"),
     (("--advertise", "nowhere"), "advertise is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
@@ -519,6 +581,17 @@ def test_status_without_a_leader_says_how_many_nodes_are_missing_and_exits_with_
     with alone(tmp_path, min_nodes=3, peers=peers) as member:
         assert main(["status", member.address]) == 75
     assert f"leader   none: {why}\n" in capsys.readouterr().out
+
+
+def test_an_id_that_the_output_cannot_show_is_printed_with_escapes(start_child, tmp_path):
+    """`PYTHONIOENCODING=ascii`, or a terminal of long ago; no traceback."""
+    place = str(tmp_path / "a.sock")
+    source = f"import sys; sys.stdout.reconfigure(encoding='ascii', errors='strict'); {COMMAND}"
+    with Member("é", listen=place, min_nodes=1, authkey=KEY, timing=TIMING) as member:
+        member.wait_until_leader(PATIENCE)
+        child = start_child(source, "status", place)
+        assert child.read_all()[2] == "leader   \\xe9"
+        assert (child.wait(), child.errors) == (0, "")
 
 
 def test_status_without_a_leader_says_who_cannot_be_reached(capsys, tmp_path):

@@ -107,6 +107,18 @@ def alone(tmp_path):
         yield member
 
 
+def test_a_member_that_is_asked_to_remove_itself_has_done_so(alone, ask, tmp_path):
+    """It knows of no leader any more, and need not: only `status` asks for one."""
+    observer = Member("o", voter=False, listen=str(tmp_path / "o.sock"), authkey=KEY, timing=Timing.fast())
+    with observer:
+        alone.add_node("o", observer.address, voter=False, timeout=PATIENCE)
+        observer.wait_for_leader(PATIENCE)
+        code, said, complaint = ask("remove", observer.address, "o")
+        assert alone.membership.ids == {"a"}
+    assert (code, complaint) == (0, "")
+    assert "leader   none: " in said
+
+
 @pytest.mark.parametrize(
     "command, arguments, reason",
     [

@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 # A module or a package directly under raftlite/, and where it stands. `__init__` holds the public names.
 PLACES = {
-    **dict.fromkeys(["__init__", "__main__", "cli", "demo"], Place(6, "real")),
+    **dict.fromkeys(["__init__", "__main__", "public", "cli", "demo"], Place(6, "real")),
     **dict.fromkeys(["pool", "runner"], Place(5, "real")),
     "lab": Place(5, "simulated"),
     "member": Place(4, "real"),

@@ -260,3 +260,31 @@ def test_simulate_shows_a_trace(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out.splitlines()
     assert any("Heartbeat(" in line for line in printed)
     assert printed[-1].endswith("every invariant held after every step")
+
+
+@pytest.mark.parametrize(
+    "option, value, bound",
+    [
+        ("--nodes", "1", "must be a whole number from 2"),
+        ("--nodes", "0", "must be a whole number from 2"),
+        ("--seeds", "0", "must be a whole number from 1"),
+        ("--jobs", "-3", "must be a whole number from 1"),
+        ("--jobs", "0", "must be a whole number from 1"),
+        ("--members", "0", "must be a whole number from 1"),
+        ("--terms", "-1", "must be a whole number from 1"),
+        ("--in-flight", "0", "must be a whole number from 1"),
+        ("--crashes", "-1", "must be a whole number from 0"),
+        ("--changes", "-2", "must be a whole number from 0"),
+        ("--transfers", "-1", "must be a whole number from 0"),
+        ("--seconds", "0.0", "must be a number from 0.001 to 86400"),
+        ("--seconds", "-5.0", "must be a number from 0.001 to 86400"),
+        ("--seconds", "inf", "must be a number from 0.001 to 86400"),
+        ("--seconds", "nan", "must be a number from 0.001 to 86400"),
+    ],
+)
+def test_simulate_refuses_what_is_out_of_bounds(
+    capsys: pytest.CaptureFixture[str], option: str, value: str, bound: str
+) -> None:
+    assert main(["simulate", "--seeds", "1", option, value]) == 78
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"raftlite simulate: {option} is {value}, but {bound}\n")

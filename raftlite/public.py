@@ -1,0 +1,84 @@
+"""The public names of raftlite, each with the module that it comes from; `raftlite` itself hands them out."""
+
+from raftlite.election import Election, Ready, Role, Saved
+from raftlite.errors import (
+    ConfigError,
+    ForkedError,
+    LeadershipLost,
+    MalformedMessage,
+    MembershipError,
+    MemberStopped,
+    NotLeader,
+    RaftliteError,
+    StorageError,
+)
+from raftlite.leadership import Leadership
+from raftlite.member import Member
+from raftlite.membership import Membership, NodeInfo
+from raftlite.messages import (
+    AddNode,
+    ChangeRefused,
+    Heartbeat,
+    HeartbeatResponse,
+    LeaderChanged,
+    MembershipChanged,
+    PeerDown,
+    Removed,
+    RemoveNode,
+    RequestVote,
+    RequestVoteResponse,
+    Resign,
+    Stop,
+    TimeoutNow,
+    TransferLeadership,
+)
+from raftlite.nodes import ConnectionListener, ConnectionNode, Node, QueueNode
+from raftlite.status import Status
+from raftlite.storage import MemoryStorage, SQLiteStorage, Storage
+from raftlite.thread import ElectionThread
+from raftlite.timing import Timing
+
+__all__ = [
+    "AddNode",
+    "ChangeRefused",
+    "ConfigError",
+    "ConnectionListener",
+    "ConnectionNode",
+    "Election",
+    "ElectionThread",
+    "ForkedError",
+    "Heartbeat",
+    "HeartbeatResponse",
+    "LeaderChanged",
+    "Leadership",
+    "LeadershipLost",
+    "MalformedMessage",
+    "Member",
+    "MemberStopped",
+    "Membership",
+    "MembershipChanged",
+    "MembershipError",
+    "MemoryStorage",
+    "Node",
+    "NodeInfo",
+    "NotLeader",
+    "PeerDown",
+    "QueueNode",
+    "RaftliteError",
+    "Ready",
+    "RemoveNode",
+    "Removed",
+    "RequestVote",
+    "RequestVoteResponse",
+    "Resign",
+    "Role",
+    "SQLiteStorage",
+    "Saved",
+    "Status",
+    "Stop",
+    "Storage",
+    "StorageError",
+    "TimeoutNow",
+    "Timing",
+    "TransferLeadership",
+]
