@@ -197,7 +197,7 @@ def _add_demo(commands: Any) -> None:
     )
     demo.add_argument("--nodes", type=int, default=3, metavar="N", help="how many members, 3 to 9 (default 3)")
     demo.add_argument("--json", action="store_true", help="print one JSON object per line")
-    demo.set_defaults(run=lambda options: run_demo(options.nodes, options.json))
+    demo.set_defaults(run=lambda options: run_demo(options.nodes, options.json, _print))
 
 
 def _add_simulate(commands: Any) -> None:

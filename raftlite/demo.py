@@ -147,11 +147,11 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def run_demo(nodes: int, as_json: bool) -> int:
+def run_demo(nodes: int, as_json: bool, show: Callable[[str], None]) -> int:
     """Show the main job; return 0, or 1 after a sentence that says which step failed."""
     if not 3 <= nodes <= 9:
         raise ConfigError(f"--nodes is {nodes}, but must be a number from 3 to 9")
-    say = _Narrator(as_json)
+    say = _Narrator(as_json, show)
     ids = [f"n{number}" for number in range(1, nodes + 1)]
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ended_by_sigterm())
@@ -221,8 +221,8 @@ def _is_win(event: Dict[str, Any], above: int) -> bool:
 class _Narrator:
     """Prints each step for people, or as one JSON object per line."""
 
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
+    def __init__(self, as_json: bool, show: Callable[[str], None]) -> None:
+        self._as_json, self._show = as_json, show
         self._started_at = time.monotonic()
 
     def step(self, name: str, text: str, **facts: Any) -> None:
@@ -241,4 +241,4 @@ class _Narrator:
 
     def _print(self, name: str, text: str, facts: Dict[str, Any]) -> None:
         line = json.dumps({"t": time.time(), "event": name, **facts}) if self._as_json else text
-        print(line, flush=True)
+        self._show(line)

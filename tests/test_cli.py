@@ -185,11 +185,12 @@ def test_a_node_whose_output_nobody_reads_ends_quietly(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", [("node", "--id", "a", "--min-nodes", 1), ("simulate", "--seeds", 1)])
-def test_an_output_that_cannot_be_written_exits_with_74_and_is_named(tmp_path, command):
+@pytest.mark.parametrize("command", [("node", "--id", "a", "--min-nodes", 1), ("simulate", "--seeds", 1), ("demo",)])
+def test_an_output_that_cannot_be_written_exits_with_74_and_is_named(scratch, tmp_path_factory, command):
     """EX_IOERR: a full disk is no reader who has gone, and whoever starts a node again must learn of it."""
     if command[0] == "node":
-        command = (*command, "--listen", tmp_path / "a.sock", "--data-dir", tmp_path)
+        folder = tmp_path_factory.mktemp("node")
+        command = (*command, "--listen", folder / "a.sock", "--data-dir", folder)
     with open("/dev/full", "w") as full:
         done = run(*command, stdout=full)
     said = f"raftlite {command[0]}: the output cannot be written: No space left on device\n"
