@@ -578,6 +578,8 @@ class Election:
         held_at, held_back = self._held_back
         if held_back and now - held_at <= TAKEOVER_STEP:  # another survivor had the proof first, and waits
             self._receive_request_vote(held_back, now)
+        if self._leader_died and now >= self._election_at:
+            self._start_pre_vote(now)
 
     def _take_over_from(self, dead: str, now: float) -> None:
         """Campaign within milliseconds, the voter after the dead one first, so that two survivors rarely collide."""

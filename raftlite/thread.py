@@ -489,6 +489,7 @@ class ElectionThread:
         if event.leader_id == self.node_id and lease is not None:
             self._leadership = Leadership(self.node_id, event.term, lease, self._clock)
             self._callbacks.elected(self._leadership)
+            time.sleep(0.0001)  # lets that thread have the interpreter before this one prepares the next round
         self._callbacks.leader_changed(event.leader_id, event.term)
         with self._state_changed:
             self._state_changed.notify_all()

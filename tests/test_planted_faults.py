@@ -192,14 +192,14 @@ FAULTS = [
         "a promise not to vote is kept",
         1,
     ),
-    Fault("releases a promise on a broken connection", "election.py", "", "", "one lease at a time", 4),
+    Fault("releases a promise on a broken connection", "election.py", "", "", "a lease rests on promises", 0),
     Fault(
         "releases its promise when any member dies",
         "election.py",
         "if self.leader_id is None or request.node_id != self.leader_id or self._leader:",
         "if self._leader:",
-        "one lease at a time",
-        4,
+        "a lease rests on promises",
+        0,
     ),
     Fault(
         "counts the lease from the latest round",

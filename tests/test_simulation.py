@@ -15,7 +15,7 @@ from raftlite.simulation import Faults, Network, Simulation, Violation
 from raftlite.simulation.exploration import Bounds, Explorer
 from raftlite.simulation.runs import SETTINGS, simulation_of
 
-DIGEST = "a470462664a7d02ea80efd52fd661b7c877a04c131d1860e2eeb3e4e0641b521"
+DIGEST = "3a615bbab29ebe4d43d05c008616d184e1b81da9d0cfd70bb7c06c0fb2a6e139"
 
 ROUGH: Dict[str, Any] = {"network": Network.rough(), "faults": Faults.churn()}
 

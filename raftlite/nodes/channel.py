@@ -40,6 +40,7 @@ from raftlite.nodes import forks
 PROTOCOL = 1
 SEAL_BYTES = 32
 _LENGTH = struct.Struct("!i")
+_MOST_AT_ONCE = 8_192  # bytes
 _DONT_WAIT: Optional[int] = getattr(socket, "MSG_DONTWAIT", None)
 
 _HANDSHAKE_ERRORS = (AuthenticationError, AssertionError, EOFError, OSError, ValueError)
@@ -86,6 +87,7 @@ class Channel(forks.Forkable):
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._received = b""  # and not used yet
         self._deadline: Optional[float] = None
         self.ended_unheard = False  # the peer has ended it without saying anything
         self._is_heard = False
@@ -126,12 +128,11 @@ class Channel(forks.Forkable):
         return self._recv_exactly(length)
 
     def _recv_exactly(self, length: int) -> bytes:
-        data = b""
-        while len(data) < length:
+        while len(self._received) < length:
             if self._deadline is not None:
                 self._socket.settimeout(max(0.001, self._deadline - time.monotonic()))
             try:
-                part = self._socket.recv(length - len(data))
+                part = self._socket.recv(_MOST_AT_ONCE)
             except (BlockingIOError, socket.timeout):
                 raise TimeoutError("no answer in time") from None
             except ConnectionError:
@@ -141,7 +142,8 @@ class Channel(forks.Forkable):
                 self.ended_unheard = not self._is_heard
                 raise EOFError
             self._is_heard = True
-            data += part
+            self._received += part
+        data, self._received = self._received[:length], self._received[length:]
         return data
 
     def has_input(self, seconds: float = 0.0) -> bool:

@@ -260,9 +260,8 @@ class Invariants:
             self._check_done(election.node_id, event.membership)
             self.committed.setdefault(event.membership.position, event.membership.term)
         request = getattr(event, "control_message", None)
-        if request is not None:
-            if self.answered.setdefault(id(request), event) is not event:
-                raise Violation("a request is answered once", f"{election.node_id} answered {request} again: {event}")
+        if request is not None and self.answered.setdefault(id(request), event) is not event:
+            raise Violation("a request is answered once", f"{election.node_id} answered {request} again: {event}")
 
     def _check_done(self, node_id: str, membership: Membership) -> None:
         saved = {voter: self.saved.get(voter, Saved()).membership for voter in membership.voters}
