@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import sqlite3
+import threading
 import weakref
 import zlib
 from abc import ABC, abstractmethod
@@ -26,6 +27,8 @@ FORMAT_VERSION = 1
 LONGEST_NAME = 255 - len(".01234567.new-journal")  # what a folder takes, and what a draft appends
 SMALLEST_FILE = 512  # bytes: SQLite takes what is shorter than a page for a new database
 SAVES_AHEAD = 64
+# A process locks even to read: of several that open the file at once, none could go on if each had begun to read it.
+ALONE_FROM_THE_START = "&vfs=unix-excl" if os.name == "posix" else ""
 
 
 class Storage(ABC):
@@ -85,7 +88,7 @@ class SQLiteStorage(Storage):
         self._broken: Optional[str] = None
         self._database: Optional[sqlite3.Connection] = None
         _open_storages.add(self)
-        with self._translated("cannot open"):
+        with _opening, self._translated("cannot open"):
             if not os.path.lexists(self.path):
                 _create(self.path)
             self._database = _open(self.path)
@@ -190,7 +193,8 @@ def _open(path: Path) -> sqlite3.Connection:
     size = path.stat().st_size
     if size < SMALLEST_FILE:
         raise StorageError(f"{path} is damaged: it is {'too short' if size else 'empty'}")
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+    where = f"{path.as_uri()}?mode=rw{ALONE_FROM_THE_START}"
+    database = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False, timeout=0)
     try:
         database.execute("PRAGMA locking_mode=EXCLUSIVE")
         database.execute("BEGIN EXCLUSIVE")  # takes the lock, which this mode then keeps
@@ -260,6 +264,7 @@ def _sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
+_opening = threading.Lock()  # as between processes, so between threads
 _open_storages: weakref.WeakSet[SQLiteStorage] = weakref.WeakSet()
 
 
@@ -269,6 +274,8 @@ def _load_ctypes_before_fork() -> None:
 
 
 def _abandon_copies_after_fork() -> None:
+    global _opening
+    _opening = threading.Lock()  # whoever held it is not in the child
     for storage in list(_open_storages):
         storage.abandon_after_fork()
 

@@ -11,13 +11,17 @@ import sqlite3
 import struct
 import subprocess
 import tempfile
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from raftlite import ElectionThread, Membership, MemoryStorage, NodeInfo, Saved, SQLiteStorage, StorageError, Timing
+from raftlite import storage as storage_module
 from raftlite.storage import APPLICATION_ID, FORMAT_VERSION, file_name
 
 MEMBERSHIP = Membership(
@@ -339,25 +343,81 @@ def test_the_lock_is_held_before_anything_is_saved(used):
 def test_of_many_processes_that_create_the_file_one_gets_it(path, start_child):
     """The others are told that somebody has it open."""
     source = """
-        import os, sys
+        import sys, time
         from raftlite import SQLiteStorage, StorageError
         print("ready")
         for line in sys.stdin:
+            path, instant = line.split()
+            storage = None
+            while time.monotonic() < float(instant):
+                pass
             try:
-                storage = SQLiteStorage(line.strip())
+                storage = SQLiteStorage(path)
                 print("open")
             except StorageError as error:
                 print(error)
     """
-    children = [start_child(source) for _ in range(4)]
+    children = [start_child(source) for _ in range(3)]
     for child in children:
         child.expect("ready")
-    for number in range(12):
+    for number in range(50):
+        instant = time.monotonic() + 0.002
         for child in children:
-            child.tell(f"{path}{number}")
+            child.tell(f"{path}{number} {instant}")
         answers = sorted((child.read_line() for child in children), key=len)
-        assert answers[0] == "open"
+        assert answers[0] == "open", f"{answers} in round {number}"
         assert all("another process or member has it open" in answer for answer in answers[1:]), answers
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shared lock comes first on this system")
+def test_who_has_begun_to_open_the_file_is_not_stopped_by_who_begins_after_it(path, start_child):
+    """If both could read what has just been created before one locks it, neither would get it."""
+    source = """
+        import sqlite3, sys
+        import raftlite.storage
+
+        class Slow(sqlite3.Connection):
+            def execute(self, statement, *values):
+                if statement == "BEGIN EXCLUSIVE":
+                    super().execute("SELECT * FROM saved").fetchall()
+                    print("reads")
+                    sys.stdin.readline()
+                return super().execute(statement, *values)
+
+        connect = sqlite3.connect
+        raftlite.storage.sqlite3.connect = lambda *a, **keywords: connect(*a, factory=Slow, **keywords)
+        try:
+            storage = raftlite.storage.SQLiteStorage(PATH)
+            print("open")
+        except raftlite.StorageError as error:
+            print(error)
+        sys.stdin.readline()
+    """.replace("PATH", repr(str(path)))
+    storage_module._create(path)
+    first = start_child(source)
+    first.expect("reads")
+    second = start_child(source)
+    assert "another process or member has it open" in second.read_line()
+    first.tell("")
+    first.expect("open")
+
+
+def test_of_many_threads_that_open_a_file_at_one_instant_one_gets_it(path):
+    start = threading.Barrier(4)
+
+    def open_it(number):
+        start.wait()
+        try:
+            return SQLiteStorage(f"{path}{number}")
+        except StorageError as error:
+            assert "another process or member has it open" in str(error)
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(50):
+            opened = [storage for storage in pool.map(open_it, [number] * 4) if storage is not None]
+            assert len(opened) == 1
+            opened[0].close()
 
 
 @pytest.mark.parametrize("is_late", ["before it looks for the log", "while it makes its draft"])
