@@ -222,6 +222,13 @@ def test_every_interleaving_of_three_members_and_a_change_is_explored() -> None:
     assert min(explored.with_leader, explored.with_two_leaders, explored.with_committed_change) > 1_000
 
 
+def test_every_interleaving_of_two_members_that_let_a_third_in_is_explored() -> None:
+    """The third votes before it has got the membership that it is voted into: its term counts too."""
+    explored = Explorer(Bounds(members=2, terms=2, in_flight=2, crashes=1, changes=1)).explore()
+    assert explored.is_complete
+    assert min(explored.with_leader, explored.with_two_leaders, explored.with_committed_change) > 10_000
+
+
 def test_every_interleaving_with_crashes_is_explored() -> None:
     explored = Explorer(Bounds(members=3, terms=2, in_flight=2, crashes=2, changes=0)).explore()
     assert explored.is_complete

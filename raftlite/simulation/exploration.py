@@ -338,9 +338,10 @@ class Explorer:
         nodes_of: Dict[Tuple[int, int], Any] = {}
         for node_id, number in zip(self.all_ids, members):
             term, _, membership = self._locals.value(number)[:3]
+            terms[node_id] = term  # also of one that waits to be let in: it may have voted
             if node_id == self.spare and membership.term == 0:
                 continue  # it holds no membership of the cluster yet
-            held[node_id], terms[node_id] = membership, term
+            held[node_id] = membership
             if term < membership.term:
                 raise Violation("a term is as new as its membership", f"{node_id} holds {membership} in term {term}")
             if nodes_of.setdefault(membership.position, membership.nodes) != membership.nodes:
