@@ -19,7 +19,7 @@ from raftlite.nodes.connection import ConnectionListener
 from raftlite.status import Status
 from raftlite.storage import MemoryStorage, SQLiteStorage, Storage, file_name
 from raftlite.thread import ElectionThread
-from raftlite.timing import Timing
+from raftlite.timing import Timing, check_timeout, is_number
 
 LONGEST_REQUEST = 3_600.0  # seconds
 MOST_WAITING = 16  # requests of the command line, each of which holds a thread until the cluster has answered
@@ -116,7 +116,7 @@ class Member:
 
         Raises `TimeoutError` if a callback is still busy after `timeout` seconds; all else has ended then.
         """
-        timeout = _seconds(timeout)
+        timeout = check_timeout(timeout)
         thread = self._thread
         if thread is not None and thread.is_forked_copy:
             return  # the copies of its sockets and files were closed when the process was forked
@@ -165,11 +165,11 @@ class Member:
 
     def wait_for_leader(self, timeout: Optional[float] = None) -> str:
         """Wait until some member leads; return its id. Raises `TimeoutError`, which says why there is none."""
-        return self._running().wait_for_leader(_seconds(timeout))
+        return self._running().wait_for_leader(timeout)
 
     def wait_until_leader(self, timeout: Optional[float] = None) -> Leadership:
         """Wait until this member leads; return the grant. Raises `TimeoutError`."""
-        return self._running().wait_until_leader(_seconds(timeout))
+        return self._running().wait_until_leader(timeout)
 
     def on_elected(self, callback: _F) -> _F:
         """Call `callback(leadership)` whenever this member begins to lead; if it raises, the member resigns."""
@@ -200,7 +200,7 @@ class Member:
         vote. Any member may be asked. Raises `MembershipError` with the reason, `TimeoutError` without an answer.
         """
         info = NodeInfo(node_id, voter, reachable(address, f"the address of {node_id}"))
-        return self._running().change_membership(AddNode(info), _seconds(timeout))
+        return self._running().change_membership(AddNode(info), timeout)
 
     def remove_node(self, node_id: str, *, timeout: Optional[float] = None) -> Membership:
         """Remove the member `node_id`, which learns it and stops; return the committed membership.
@@ -210,7 +210,7 @@ class Member:
         """
         thread = self._running()
         before = thread.membership
-        after = thread.change_membership(RemoveNode(node_id), _seconds(timeout))
+        after = thread.change_membership(RemoveNode(node_id), timeout)
         # For a leader, a node that is not there is removed: it may be asked again for what the one before it has done.
         # A leader that is new only stamps the version that it found with its term.
         if node_id not in before.ids and after.version == before.version:
@@ -380,21 +380,8 @@ def _check_authkey(authkey: Optional[Union[bytes, str]]) -> Optional[Union[bytes
 
 def _check_timeout(seconds: Any) -> None:
     """A request from outside must not hold a thread for ever."""
-    if not _is_number(seconds) or not 0 <= seconds <= LONGEST_REQUEST:
+    if not is_number(seconds) or not 0 <= seconds <= LONGEST_REQUEST:
         raise ConfigError(f"timeout is {seconds!r:.50}, but must be a number of seconds up to {LONGEST_REQUEST:g}")
-
-
-def _seconds(timeout: Optional[float]) -> Optional[float]:
-    """What the system can wait for: None for what it calls too long, nothing for what is over already."""
-    if timeout is None:
-        return None
-    if not _is_number(timeout) or timeout != timeout:
-        raise ConfigError(f"timeout is {timeout!r:.50}, but must be a number of seconds, or None to wait for ever")
-    return None if timeout > threading.TIMEOUT_MAX else max(0, timeout)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _names_no_place(address: Optional[str]) -> bool:

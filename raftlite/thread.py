@@ -47,7 +47,7 @@ from raftlite.nodes.base import Node
 from raftlite.nodes.queue import QueueNode
 from raftlite.status import Status, explain
 from raftlite.storage import MemoryStorage, Storage
-from raftlite.timing import Timing
+from raftlite.timing import Timing, check_timeout
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +114,7 @@ class ElectionThread:
         self._failure: Optional[BaseException] = None
         self.is_forked_copy = False  # whether this is the dead copy in a child of the process that started it
         self._is_running = False
+        self._is_cut_off = False  # `stop` has waited for this thread in vain
         self._stopped_by_callback = False  # the callback waits for this thread, so this one must not wait for it
         self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
         self._outcomes: Dict[
@@ -154,6 +155,7 @@ class ElectionThread:
         From a callback it returns at once, and the rest ends after the callback. Raises `TimeoutError` if a callback
         or a handle is still busy; the member takes no part any more all the same.
         """
+        timeout = check_timeout(timeout)
         if self.is_forked_copy or self._thread.ident is None:
             return
         self._stopped_by_callback = self._stopped_by_callback or self._callbacks.is_current_thread
@@ -163,8 +165,17 @@ class ElectionThread:
         deadline = None if timeout is None else time.monotonic() + timeout
         self._thread.join(timeout)
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if self._thread.is_alive():
+            self._cut_off()
         if not self._callbacks.join(remaining) or self._thread.is_alive():
             raise TimeoutError(f"{self.node_id} has not ended within {timeout} s: a callback or a handle is still busy")
+
+    def _cut_off(self) -> None:
+        """The thread hangs, and its listener closes next, which tells peers that this member is gone: so must it be."""
+        self._is_cut_off = True
+        leadership = self._leadership
+        if leadership is not None:
+            leadership.lost.set()
 
     def __enter__(self) -> ElectionThread:
         return self.start()
@@ -290,6 +301,7 @@ class ElectionThread:
     ) -> Any:
         """Return what `look` finds or the membership that `request` leads to; raise `MembershipError` if refused."""
         self.check_process()
+        timeout = check_timeout(timeout)
         with self._state_changed:
             self._outcomes[id(request)] = None
         try:
@@ -311,6 +323,7 @@ class ElectionThread:
 
     def _wait(self, look: Callable[[], Optional[_Result]], timeout: Optional[float], missing: str) -> _Result:
         self.check_process()
+        timeout = check_timeout(timeout)
         with self._state_changed:
             found = self._state_changed.wait_for(lambda: look() or not self._is_running, timeout)
         if found is not None and not isinstance(found, bool):
@@ -486,7 +499,7 @@ class ElectionThread:
         self._leadership = None
         self._callbacks.lost()
         lease = self._election.lease_expires_at
-        if event.leader_id == self.node_id and lease is not None:
+        if event.leader_id == self.node_id and lease is not None and not self._is_cut_off:
             self._leadership = Leadership(self.node_id, event.term, lease, self._clock)
             self._callbacks.elected(self._leadership)
             time.sleep(0.0001)  # lets that thread have the interpreter before this one prepares the next round

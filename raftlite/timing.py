@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from typing import Any, Optional
 
 from raftlite.errors import ConfigError
 
@@ -49,7 +51,23 @@ class Timing:
         return cls(heartbeat_interval=0.05, election_timeout=0.15)
 
 
+def check_timeout(timeout: Optional[float]) -> Optional[float]:
+    """What the system can wait for: None for what it calls too long, nothing for what is over already.
+
+    Raises `ConfigError` for what is no number of seconds.
+    """
+    if timeout is None:
+        return None
+    if not is_number(timeout) or timeout != timeout:
+        raise ConfigError(f"timeout is {timeout!r:.50}, but must be a number of seconds, or None to wait for ever")
+    return None if timeout > threading.TIMEOUT_MAX else max(0, timeout)
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is an integer or a float, and not True or False, which Python takes for integers."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _check(name: str, value: object, least: float, most: float, unit: str) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not least <= value <= most:  # type: ignore[operator]  # is_number narrows what mypy cannot see
+    if not is_number(value) or not least <= value <= most:  # type: ignore[operator]  # it is a number here
         raise ConfigError(f"{name} is {value!r}, but must be a number from {least:g} to {most:g} {unit}")

@@ -279,13 +279,14 @@ def test_a_leader_without_answers_steps_down_when_its_lease_ends():
 class SlowNode(Follower):
     """A peer whose handle holds up the thread while its gate is closed."""
 
-    def __init__(self, node_id, inbox, gate):
+    def __init__(self, node_id, inbox, gate, kind=object):
         super().__init__(node_id, inbox)
-        self.gate = gate
+        self.gate, self.kind = gate, kind
 
     def send_message(self, message):
         super().send_message(message)
-        self.gate.pass_through()
+        if isinstance(message, self.kind):
+            self.gate.pass_through()
 
 
 def test_what_has_arrived_is_heard_before_an_overdue_timer_fires():
@@ -426,10 +427,29 @@ def test_a_stop_that_does_not_wait_leaves_nothing_undone():
         with gate:
             scene.pass_time(TIMING.heartbeat_interval)
             gate.wait_until_reached()
+            leadership = scene.thread.leadership
             with pytest.raises(TimeoutError, match="a has not ended within 0 s"):
                 scene.thread.stop(timeout=0)
+            assert not scene.thread.is_leader  # though it hangs: its listener is closed next, which others believe
+            assert leadership.lost.is_set()
         assert lost.wait(PATIENCE)
         scene.thread.stop(PATIENCE)
+
+
+def test_a_member_that_hangs_while_it_is_stopped_does_not_come_to_lead():
+    """The answer that would give it its lease was in its inbox before."""
+    grants = []
+    gate, inbox = Gate(), Inbox()
+    followers = [SlowNode("b", inbox, gate, Heartbeat), Follower("c", inbox)]
+    with a_candidate(followers=followers, inbox=inbox, on_elected=grants.append) as scene:
+        settle(scene.thread)
+        with gate:
+            scene.pass_time(1.5)
+            gate.wait_until_reached()
+            with pytest.raises(TimeoutError, match="a has not ended within 0 s"):
+                scene.thread.stop(timeout=0)
+        scene.thread.stop(PATIENCE)
+        assert grants == []
 
 
 def test_stopping_says_when_a_callback_is_still_busy():
@@ -570,6 +590,15 @@ class HangingNode(Follower):
 class BrokenRandom(random.Random):
     def random(self):
         raise RuntimeError("no entropy")
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e300], ids=repr)
+def test_a_wait_for_ever_may_be_written_as_one_likes(timeout):
+    """The system's own limit on waiting is nobody's business."""
+    with a_leader() as scene:
+        assert scene.thread.wait_for_leader(timeout) == "a"
+        scene.thread.stop(timeout)
+    assert threads_of("a") == []
 
 
 def test_any_other_exception_on_the_thread_ends_the_member_visibly_too(caplog):
