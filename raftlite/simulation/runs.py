@@ -17,25 +17,33 @@ from raftlite.simulation.simulation import Coverage, Simulation
 from raftlite.timing import Timing
 
 LINES_AROUND = 60  # of the trace, before a violation
-SETTINGS = ("faults", "rough network", "churn", "churn on a rough network", "churn at fast timing")
+SETTINGS: Dict[str, Dict[str, Any]] = {
+    "faults": {},
+    "rough network": {"network": Network.rough()},
+    "churn": {"faults": Faults.churn()},
+    "churn on a rough network": {"faults": Faults.churn(), "network": Network.rough()},
+    "churn at fast timing": {"faults": Faults.churn(), "timing": Timing.fast()},
+    "churn with mixed timings": {
+        "faults": Faults.churn(),
+        "network": Network.rough(),
+        "timing": (Timing(), Timing(0.15, 1.5), Timing(0.05, 0.6)),  # as while new settings are rolled out
+    },
+    "one change after the other": {
+        "faults": Faults(every=0.3, lasting=0.5, add=9.0, add_observer=3.0, remove=9.0, transfer=3.0),
+        "network": Network(delay=(0.0005, 0.020), reordering=0.2, late=0.5),
+        "timing": Timing.fast(),
+    },
+}
 
 
 def setting_of(seed: int) -> str:
     """Seeds go through the settings in turn."""
-    return SETTINGS[seed % len(SETTINGS)]
+    return list(SETTINGS)[seed % len(SETTINGS)]
 
 
 def simulation_of(seed: int, nodes: int, keep_trace: bool = False) -> Simulation:
     """The simulation of one seed."""
-    setting = setting_of(seed)
-    return Simulation(
-        nodes,
-        seed,
-        network=Network.rough() if "rough" in setting else Network(),
-        faults=Faults.churn() if "churn" in setting else Faults(),
-        timing=Timing.fast() if "fast" in setting else Timing(),
-        keep_trace=keep_trace,
-    )
+    return Simulation(nodes, seed, keep_trace=keep_trace, **SETTINGS[setting_of(seed)])
 
 
 @dataclass(frozen=True)
