@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
@@ -196,11 +197,12 @@ class Member:
     ) -> Membership:
         """Let the member `node_id`, which listens at `address`, into the cluster; return the committed membership.
 
-        Start it without peers, before or afterwards; it is waited for. Adding a member again changes its address or its
-        vote. Any member may be asked. Raises `MembershipError` with the reason, `TimeoutError` without an answer.
+        Start it without peers, before or afterwards; it is waited for, and so is a first leader. Adding a member again
+        changes its address or its vote. Any member may be asked. Raises `MembershipError` with the reason,
+        `TimeoutError` without an answer.
         """
         info = NodeInfo(node_id, voter, reachable(address, f"the address of {node_id}"))
-        return self._running().change_membership(AddNode(info), timeout)
+        return self._change_membership(AddNode(info), timeout)
 
     def remove_node(self, node_id: str, *, timeout: Optional[float] = None) -> Membership:
         """Remove the member `node_id`, which learns it and stops; return the committed membership.
@@ -208,14 +210,22 @@ class Member:
         Any member may be asked, and any may be removed: a leader hands over first. Raises as `add_node` does, and
         `MembershipError` where there is no such member, perhaps because an earlier request was carried out after all.
         """
-        thread = self._running()
-        before = thread.membership
-        after = thread.change_membership(RemoveNode(node_id), timeout)
+        before = self.membership
+        after = self._change_membership(RemoveNode(node_id), timeout)
         # For a leader, a node that is not there is removed: it may be asked again for what the one before it has done.
         # A leader that is new only stamps the version that it found with its term.
         if node_id not in before.ids and after.version == before.version:
             raise MembershipError(f"there is no member {node_id!r}: the members are {after}")
         return after
+
+    def _change_membership(self, request: Union[AddNode, RemoveNode], timeout: Optional[float]) -> Membership:
+        thread, timeout = self._running(), check_timeout(timeout)
+        if self.peers and thread.membership.term == 0:
+            # Now it would change this member's own list, on it alone, and members whose lists differ elect nobody.
+            began_at = time.monotonic()
+            thread.wait_for_leader(timeout)
+            timeout = None if timeout is None else round(max(0.0, timeout - (time.monotonic() - began_at)), 3)
+        return thread.change_membership(request, timeout)
 
     # --- Assembling -------------------------------------------------------------------------------
 

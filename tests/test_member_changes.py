@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from threads import PATIENCE, eventually
+from threads import PATIENCE, eventually, is_inside
 
 from raftlite.election import Role
 from raftlite.errors import ConfigError, MembershipError, MemberStopped
@@ -94,6 +95,19 @@ def gone(member):
 
 
 # --- Growing and shrinking -----------------------------------------------------------------------------------------
+
+
+def test_a_change_that_is_asked_for_before_the_first_leader_waits_for_it(cluster):
+    """Lists that were changed on one member alone could never agree on a leader."""
+    first = cluster.start("a", "ab")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(first.add_node, "c", cluster.address("c"), timeout=PATIENCE)
+        eventually(lambda: any(is_inside(thread, "_wait") for thread in threading.enumerate()), "waiting")
+        assert first.membership.ids == {"a", "b"}
+        cluster.start("b", "ab")
+        cluster.start("c")
+        assert asked.result(PATIENCE).ids == {"a", "b", "c"}
+    cluster.agree()
 
 
 def test_a_cluster_grows_from_three_to_five_and_shrinks_to_three(cluster):
