@@ -20,7 +20,7 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, TextIO, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NoReturn, Optional, TextIO, Tuple
 
 import raftlite
 from raftlite.clock import boot_clock
@@ -31,7 +31,11 @@ from raftlite.member import LONGEST_REQUEST, Member
 from raftlite.membership import check_node_id
 from raftlite.nodes.address import reachable
 from raftlite.nodes.request import ask_member
+from raftlite.nodes.secure import CERTIFIED, tls_context
 from raftlite.timing import Timing
+
+if TYPE_CHECKING:
+    from raftlite.nodes.tls import TlsContext
 
 EX_OK, EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_CANTCREAT, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = (
     0, 64, 69, 70, 73, 74, 75, 78,
@@ -132,6 +136,7 @@ def _add_node(commands: Any) -> None:
     node.add_argument("--max-nodes", type=int, metavar="N", help="the cluster has at most so many voters")
     _add_timing(node)
     _add_authkey(node)
+    _add_tls(node)
     node.add_argument("--json", action="store_true", help="print one JSON object per line")
     node.add_argument("--verbose", action="store_true", help="log every change of role")
     node.set_defaults(run=_run_node)
@@ -156,6 +161,14 @@ def _add_authkey(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"file with the secret that all members share; otherwise the variable {AUTHKEY_VARIABLE} holds it",
     )
+
+
+def _add_tls(parser: argparse.ArgumentParser) -> None:
+    """All three or none."""
+    parser.add_argument("--cert", metavar="FILE", help="talk over TLS, with this certificate (PEM) that names the id")
+    parser.add_argument("--key", metavar="FILE", help="the private key of the certificate (PEM, no password)")
+    parser.add_argument("--ca", metavar="FILE", help="whoever signs the certificates of members (PEM)")
+    parser.set_defaults(usage_error=parser.error)
 
 
 def _add_status(commands: Any) -> None:
@@ -185,6 +198,7 @@ def _add_request(commands: Any, name: str, what: str) -> argparse.ArgumentParser
     parser.add_argument("--cluster", default="raftlite", help="the name of the cluster")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="wait so long for the answer")
     _add_authkey(parser)
+    _add_tls(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -260,12 +274,14 @@ def _run_member(member: Member, printer: _NodePrinter, ended: _Ended) -> int:
 
 
 def _member(options: argparse.Namespace) -> Member:
+    tls = _tls(options)
     return Member(
         options.id,
         peers=_peers(options.peer),
         listen=options.listen,
         advertise=options.advertise,
-        authkey=_authkey(options),
+        authkey=_authkey(options, tls),
+        ssl_context=tls,
         cluster=options.cluster,
         data_dir=options.data_dir,
         timing=Timing(
@@ -466,7 +482,18 @@ def _split(name: str, option: str) -> Tuple[str, str]:
     return node_id, address
 
 
-def _authkey(options: argparse.Namespace) -> bytes:
+def _tls(options: argparse.Namespace) -> Optional[TlsContext]:
+    files = {f"--{name}": getattr(options, name) for name in ("cert", "key", "ca")}
+    missing = [flag for flag, path in files.items() if path is None]
+    if len(missing) == len(files):
+        return None
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        options.usage_error(f"{' and '.join(missing)} {verb} missing: TLS needs --cert, --key and --ca")
+    return tls_context(cert=options.cert, key=options.key, ca=options.ca)
+
+
+def _authkey(options: argparse.Namespace, tls: Optional[TlsContext]) -> bytes:
     if options.authkey_file:
         try:
             key = Path(options.authkey_file).read_bytes().strip()
@@ -474,6 +501,8 @@ def _authkey(options: argparse.Namespace) -> bytes:
             raise ConfigError(f"--authkey-file {options.authkey_file} cannot be read: {error.strerror}") from None
     else:
         key = os.environ.get(AUTHKEY_VARIABLE, "").encode()
+    if not key and tls is not None and not options.authkey_file:
+        return CERTIFIED
     if not key:
         raise ConfigError(f"no key: put the secret that all members share into {AUTHKEY_VARIABLE} or --authkey-file")
     return key
@@ -501,12 +530,14 @@ def _run_transfer(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace, **details: Any) -> int:
-    key = _authkey(options)
+    tls = _tls(options)
+    key = _authkey(options, tls)
     if not SHORTEST_WAIT <= options.timeout <= LONGEST_REQUEST:
         bounds = f"from {SHORTEST_WAIT:g} to {LONGEST_REQUEST:g} seconds"
         raise ConfigError(f"--timeout is {options.timeout!r}, but must be a number {bounds}")
     try:
-        status = ask_member(options.address, key, options.cluster, options.timeout, options.command, **details)
+        timeout = options.timeout
+        status = ask_member(options.address, key, options.cluster, timeout, options.command, ssl_context=tls, **details)
     except OSError as error:
         return _fail(options, error.strerror or str(error), EX_UNAVAILABLE)
     _print(json.dumps(status) if options.json else _describe(status))

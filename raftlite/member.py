@@ -14,6 +14,7 @@ from raftlite.errors import ConfigError, MembershipError, MemberStopped, Raftlit
 from raftlite.leadership import Callback, Leadership
 from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, founding_membership
 from raftlite.messages import AddNode, RemoveNode
+from raftlite.nodes import secure
 from raftlite.nodes.address import Address, is_wildcard, normalize, reachable
 from raftlite.nodes.base import Node
 from raftlite.nodes.connection import ConnectionListener
@@ -33,7 +34,8 @@ class Member:
 
     `peers` are the other members' ids and addresses (`host:port`, `[ipv6]:port` or the path of a Unix socket), `listen`
     is this member's own, and `advertise` the one that others reach it under, if that differs. `authkey` is the secret
-    that every member shares; processes of one `multiprocessing` family have one already. Votes are saved in
+    that every member shares; processes of one `multiprocessing` family have one already. `ssl_context`, made by
+    `raftlite.tls_context`, encrypts what members say to each other; all of them need one. Votes are saved in
     `data_dir`; without it they are forgotten with the process, and safety then rests on timing (see `MemoryStorage`).
     `voter=False` makes an observer, which follows the leader and never votes. `min_nodes` and `max_nodes` count voters,
     this one included: no election starts before `min_nodes` are known.
@@ -52,6 +54,7 @@ class Member:
         listen: Optional[Address] = None,
         advertise: Optional[Address] = None,
         authkey: Optional[Union[bytes, str]] = None,
+        ssl_context: Optional[secure.AnyContext] = None,
         cluster: str = "raftlite",
         data_dir: Optional[Union[str, os.PathLike[str]]] = None,
         timing: Timing = Timing(),
@@ -71,6 +74,7 @@ class Member:
         check_bounds(founding_membership(node_id, [NodeInfo(node_id, voter), *self.peers]), min_nodes, max_nodes)
         self._advertise = None if advertise is None else reachable(advertise, "advertise")
         self._authkey, self._cluster = _check_authkey(authkey), cluster
+        self._ssl_context = secure.checked(ssl_context)
         if data_dir == "":  # more likely a variable that is not set than the current folder
             raise ConfigError("data_dir is '', but must be the path of a folder")
         self._data_dir = None if data_dir is None else Path(data_dir)
@@ -261,6 +265,7 @@ class Member:
             address,
             node_id=self.node_id,
             authkey=self._authkey,
+            ssl_context=self._ssl_context,
             cluster=self._cluster,
             advertise=self._advertise,
             timing=self._timing,

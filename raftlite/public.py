@@ -33,6 +33,7 @@ from raftlite.messages import (
     TransferLeadership,
 )
 from raftlite.nodes import ConnectionListener, ConnectionNode, Node, QueueNode
+from raftlite.nodes.secure import tls_context
 from raftlite.status import Status
 from raftlite.storage import MemoryStorage, SQLiteStorage, Storage
 from raftlite.thread import ElectionThread
@@ -81,4 +82,5 @@ __all__ = [
     "TimeoutNow",
     "Timing",
     "TransferLeadership",
+    "tls_context",
 ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from certificates import Authority
 from conftest import everything_open
 from threads import PATIENCE, eventually, is_inside
 
@@ -97,9 +98,10 @@ class Queues(Transport):
 class Connections(Transport):
     """`host` is what the addresses begin with; for None they are the paths of Unix sockets."""
 
-    def __init__(self, stack: contextlib.ExitStack, host: Optional[str]) -> None:
+    def __init__(self, stack: contextlib.ExitStack, host: Optional[str], is_encrypted: bool = False) -> None:
         super().__init__(stack)
         self.host = host
+        self.authority = Authority(Path(stack.enter_context(tempfile.TemporaryDirectory()))) if is_encrypted else None
         self.folder = stack.enter_context(tempfile.TemporaryDirectory()) if host is None else ""
         self.listeners: Dict[str, ConnectionListener] = {}
         self.addresses: Dict[str, str] = {}
@@ -122,7 +124,9 @@ class Connections(Transport):
 
     def _listen(self, node_id: str, timing: Timing = HURRIED, length: int = 0) -> ConnectionListener:
         address = f"{self.folder}/{node_id}" if self.host is None else f"{self.host}:0"
-        listener = ConnectionListener(address, queue.Queue(length), node_id=node_id, timing=timing)
+        context = self.authority and self.authority.files(node_id).context
+        inbox: queue.Queue[Any] = queue.Queue(length)
+        listener = ConnectionListener(address, inbox, node_id=node_id, timing=timing, ssl_context=context)
         self.stack.callback(listener.close)
         self.listeners[node_id], self.addresses[node_id] = listener, listener.address
         return listener
@@ -195,6 +199,7 @@ TRANSPORTS: Dict[str, Tuple[Callable[[contextlib.ExitStack], Transport], str]] =
         lambda stack: Connections(stack, None),
         "" if hasattr(socket, "AF_UNIX") else "this Python has no AF_UNIX",
     ),
+    "ConnectionNode on IPv4 over TLS": (lambda stack: Connections(stack, "127.0.0.1", is_encrypted=True), ""),
     "ConnectionNode on IPv4": (lambda stack: Connections(stack, "127.0.0.1"), ""),
     "ConnectionNode on IPv6": (lambda stack: Connections(stack, "[::1]"), why_not("AF_INET6", ("::1", 0))),
     "ConnectionNode on a host name": (lambda stack: Connections(stack, "localhost"), ""),

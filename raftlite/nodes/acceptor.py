@@ -14,12 +14,15 @@ import selectors
 import socket
 import threading
 import time
-from typing import Callable, Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Optional, Set, Tuple
 
-from raftlite.nodes import forks
+from raftlite.nodes import forks, secure
 from raftlite.nodes.address import is_path, keep_alive, listen, normalize
 from raftlite.nodes.channel import Channel
 from raftlite.nodes.quiet import QuietLog
+
+if TYPE_CHECKING:
+    from raftlite.nodes.tls import TlsContext
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +34,20 @@ _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Acceptor(forks.Forkable):
     """The listening socket, its thread, and the threads of the connections that it accepted."""
 
-    def __init__(self, address: str, name: str, serve: Callable[[Channel, str], None], patience: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        name: str,
+        serve: Callable[[Channel, str], None],
+        patience: float,
+        tls: Optional[TlsContext] = None,
+    ) -> None:
         self.is_closed = False
         self._path = address if is_path(address) else None
         self._name = name
         self._serve = serve
         self._patience = patience  # seconds that a stranger has
+        self._tls = tls
         self._lock = threading.Lock()
         self._strangers: Dict[Channel, float] = {}  # in the order of their arrival -> when their time is up
         self._channels: Set[Channel] = set()
@@ -144,7 +155,7 @@ class Acceptor(forks.Forkable):
             sock.setblocking(True)
             with contextlib.suppress(OSError):
                 keep_alive(sock)
-            return Channel(sock), self._path or normalize(remote[:2])
+            return secure.accepted(sock, self._tls), self._path or normalize(remote[:2])
 
     def _begin(self, channel: Channel, remote: str) -> None:
         thread = threading.Thread(

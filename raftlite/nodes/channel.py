@@ -14,8 +14,8 @@ one key for each end is derived from it. So a challenge handed back to its sende
 program with the same key, such as a manager of `multiprocessing`, which unpickles what it is sent.
 
 What is not: the messages that follow are neither sealed nor secret. Whoever carries the packets between the very two
-ends that mean each other can read messages, and forge them on that connection from then on. Against that helps only
-TLS, or a network without such people.
+ends that mean each other can read messages, and forge them on that connection from then on. Against that helps TLS
+(`tls.py`), through which all of the above goes then, or a network without such people.
 """
 
 from __future__ import annotations
@@ -30,17 +30,22 @@ import time
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import answer_challenge, deliver_challenge
-from typing import Any, Callable, Dict, Iterator, Optional, cast
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, cast
 
 from raftlite.codec import MAX_MESSAGE_BYTES, dump, load, shorten
 from raftlite.errors import MalformedMessage
 from raftlite.membership import Membership
 from raftlite.nodes import forks
 
+if TYPE_CHECKING:
+    from raftlite.nodes.tls import TlsContext
+
 PROTOCOL = 1
 SEAL_BYTES = 32
 _LENGTH = struct.Struct("!i")
-_MOST_AT_ONCE = 8_192  # bytes
+MOST_AT_ONCE = 8_192  # bytes
+TLS_ONLY = b"#TLS#"  # what a listener that speaks TLS says without it, to whoever waits for it to begin
+_TLS_BEGINS = b"\x16\x03"  # a handshake (RFC 8446, 5.1)
 _DONT_WAIT: Optional[int] = getattr(socket, "MSG_DONTWAIT", None)
 
 _HANDSHAKE_ERRORS = (AuthenticationError, AssertionError, EOFError, OSError, ValueError)
@@ -64,6 +69,7 @@ class Identity:
     address: Optional[str] = None
     incarnation: str = field(default_factory=lambda: secrets.token_hex(8))
     membership: Callable[[], Optional[Membership]] = field(default=lambda: None, repr=False)
+    tls: Optional[TlsContext] = field(default=None, repr=False)  # None: connections are not encrypted
 
     def hello(self, **more: Any) -> Dict[str, Any]:
         """What this end says of itself."""
@@ -96,7 +102,7 @@ class Channel(forks.Forkable):
 
     def send_bytes(self, data: bytes) -> None:
         """Write one frame; blocks while the peer does not read. Raises `OSError`, for a limit `TimeoutError`."""
-        self.send_rest(_frame(data))
+        self.send_rest(self._wire(data))
 
     def send_rest(self, rest: bytes) -> None:
         """Write what `send_at_once` has left over."""
@@ -106,45 +112,73 @@ class Channel(forks.Forkable):
             raise TimeoutError("the peer does not read") from None
 
     def send_at_once(self, data: bytes) -> Optional[bytes]:
-        """Write what can be written without waiting and return the rest of the frame; None if that is all of it.
+        """Write what can be written without waiting and return the rest, which is for `send_rest` before anything else.
 
+        None where this system cannot do so; nothing is written then.
         Raises `OSError` where the peer has ended the connection.
         """
         if _DONT_WAIT is None:
             return None
         if self.has_input():
             raise ConnectionError("the peer ended it")
-        frame = _frame(data)
+        wire = self._wire(data)
         try:
-            return frame[self._socket.send(frame, _DONT_WAIT) :]
+            return wire[self._socket.send(wire, _DONT_WAIT) :]
         except BlockingIOError:
-            return None
+            return wire  # not None: what is encrypted once must be sent, and in this order
 
     def recv_bytes(self, maxlength: int = MAX_MESSAGE_BYTES) -> bytes:
         """Read one frame. Raises `EOFError` at the end, `OSError` for a late one, `MalformedMessage` for a long one."""
-        (length,) = _LENGTH.unpack(self._recv_exactly(_LENGTH.size))
+        head = self._recv_exactly(_LENGTH.size)
+        (length,) = _LENGTH.unpack(head)
         if not 0 <= length <= maxlength:
+            if head.startswith(_TLS_BEGINS):
+                raise MalformedMessage("TLS is spoken there, but not here")
             raise MalformedMessage(f"a frame is longer than {maxlength} bytes")
         return self._recv_exactly(length)
 
     def _recv_exactly(self, length: int) -> bytes:
         while len(self._received) < length:
-            if self._deadline is not None:
-                self._socket.settimeout(max(0.001, self._deadline - time.monotonic()))
-            try:
-                part = self._socket.recv(_MOST_AT_ONCE)
-            except (BlockingIOError, socket.timeout):
-                raise TimeoutError("no answer in time") from None
-            except ConnectionError:
-                self.ended_unheard = not self._is_heard
-                raise
-            if not part:
-                self.ended_unheard = not self._is_heard
-                raise EOFError
-            self._is_heard = True
-            self._received += part
+            self._received += self._read()
         data, self._received = self._received[:length], self._received[length:]
         return data
+
+    def _receive(self) -> bytes:
+        """Some bytes from the socket. Raises `EOFError` at the end, `TimeoutError` when they are late."""
+        if self._deadline is not None:
+            remaining = self._deadline - time.monotonic()
+            if remaining <= 0:  # where bytes trickle in without end, no single one of them is late
+                raise TimeoutError("no answer in time")
+            self._socket.settimeout(remaining)
+        try:
+            part = self._socket.recv(MOST_AT_ONCE)
+        except (BlockingIOError, socket.timeout):
+            raise TimeoutError("no answer in time") from None
+        except ConnectionError:
+            self.ended_unheard = not self._is_heard
+            raise
+        if not part:
+            self.ended_unheard = not self._is_heard
+            raise EOFError
+        self._is_heard = True
+        return part
+
+    # --- What a channel that encrypts does otherwise ----------------------------------------------
+
+    def shake_hands(self) -> None:
+        """Come to an agreement before anything is said. Raises `Refused`."""
+
+    def why_not(self, node_id: str) -> str:
+        """Why the other end cannot be `node_id`, by what it has shown so far; empty if it can."""
+        return ""
+
+    def _wire(self, data: bytes) -> bytes:
+        """What is to be written for a frame of `data`."""
+        return frame(data)
+
+    def _read(self) -> bytes:
+        """Some bytes of the frames that come in."""
+        return self._receive()
 
     def has_input(self, seconds: float = 0.0) -> bool:
         """Whether a read would not block after `seconds`: on a channel that only writes, the peer has gone."""
@@ -191,15 +225,17 @@ class Channel(forks.Forkable):
 
     def authenticate_as_dialler(self, authkey: bytes) -> None:
         """Raise `Refused` unless both ends know the key."""
+        self.shake_hands()
         self._handshake = _Handshake(self, authkey)
-        with _refusing("authentication failed"):
+        with refusing("authentication failed"):
             answer_challenge(cast(Any, self._handshake), _derive(authkey, "dialler"))
             deliver_challenge(cast(Any, self._handshake), _derive(authkey, "listener"))
 
     def authenticate_as_listener(self, authkey: bytes) -> None:
         """Raise `Refused` unless both ends know the key."""
+        self.shake_hands()
         self._handshake = _Handshake(self, authkey)
-        with _refusing("authentication failed"):
+        with refusing("authentication failed"):
             deliver_challenge(cast(Any, self._handshake), _derive(authkey, "dialler"))
             answer_challenge(cast(Any, self._handshake), _derive(authkey, "listener"))
 
@@ -210,7 +246,7 @@ class Channel(forks.Forkable):
 
     def recv_hello(self) -> Dict[str, Any]:
         """Read one JSON object. Raises `Refused` for one that is late, lacking or altered, `MalformedMessage`."""
-        with _refusing("the connection ended during the handshake"):
+        with refusing("the connection ended during the handshake"):
             frame = self.recv_bytes(SEAL_BYTES + MAX_MESSAGE_BYTES)
         seal, data = frame[:SEAL_BYTES], frame[SEAL_BYTES:]
         if not hmac.compare_digest(seal, self._handshake.seal(data)):
@@ -221,9 +257,9 @@ class Channel(forks.Forkable):
         """Send one JSON object and return the one that answers it. Raises `Refused`, `OSError`, `MalformedMessage`."""
         self.send_json(content)
         answer = self.recv_hello()
-        refusal = answer.get("refused")
+        refusal = quoted(answer.get("refused"))
         if refusal:
-            raise Disagreed(refusal[:500] if isinstance(refusal, str) else shorten(refusal))
+            raise Disagreed(refusal)
         return answer
 
 
@@ -240,6 +276,8 @@ class _Handshake:
 
     def recv_bytes(self, maxlength: int) -> bytes:
         data = self._channel.recv_bytes(maxlength)
+        if data == TLS_ONLY:
+            raise Disagreed("TLS is spoken there, but not here")
         self.seal(data)
         return data
 
@@ -249,8 +287,16 @@ class _Handshake:
         return self._said.digest()
 
 
-def _frame(data: bytes) -> bytes:
+def frame(data: bytes) -> bytes:
+    """`data` with its length before it."""
     return _LENGTH.pack(len(data)) + data
+
+
+def quoted(reason: Any) -> str:
+    """A reason that the other side has given, fit for a log line; empty if there is none."""
+    if not reason:
+        return ""
+    return reason[:500] if isinstance(reason, str) else shorten(reason)
 
 
 def _derive(authkey: bytes, purpose: str) -> bytes:
@@ -258,9 +304,12 @@ def _derive(authkey: bytes, purpose: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _refusing(what: str) -> Iterator[None]:
+def refusing(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong in the body into `Refused`, with `what` before the reason where it has none yet."""
     try:
         yield
+    except Refused:
+        raise
     except _HANDSHAKE_ERRORS as error:
         kind = Disagreed if isinstance(error, AuthenticationError) else Refused
         raise kind(f"{what}: {_in_words(error)}") from None

@@ -24,7 +24,7 @@ from raftlite.codec import decode, encode, shorten
 from raftlite.errors import ConfigError, MalformedMessage
 from raftlite.membership import LONGEST_ID, Membership, check_node_id
 from raftlite.messages import Message, PeerDown
-from raftlite.nodes import forks
+from raftlite.nodes import forks, secure
 from raftlite.nodes.acceptor import Acceptor
 from raftlite.nodes.address import (
     Address,
@@ -37,7 +37,7 @@ from raftlite.nodes.address import (
     normalize,
 )
 from raftlite.nodes.base import Node
-from raftlite.nodes.channel import PROTOCOL, Channel, Disagreed, Identity, Refused
+from raftlite.nodes.channel import PROTOCOL, Channel, Disagreed, Identity, Refused, quoted
 from raftlite.nodes.quiet import QuietLog
 from raftlite.timing import Timing
 
@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 QUEUE_LENGTH = 64  # messages kept for a slow peer; the oldest are dropped, since newer ones make up for them
 INBOX_LENGTH = 10_000  # messages from peers are dropped while so many wait: the program is stuck or flooded
 HINT_PATIENCE = 0.05  # seconds
+PROBE_PATIENCE = 0.1  # seconds for which to wait for the reset of a dying process, where a live one would say nothing
 TAKEOVER_TAKES = 0.02  # seconds for which the processor is left to the election after a death, before anybody redials
 LONGEST_PAUSE = 1.0  # seconds between two attempts to connect
 
@@ -145,7 +146,10 @@ class ConnectionNode(Node, forks.Forkable):
             return incarnation == self._succeeded
         if not self._timing.trust_refused:
             return False
-        return nobody_listens(*answered.place, self._timing.message_timeout)
+        patience = self._timing.message_timeout
+        if self._identity.tls is not None:  # a live listener waits until it is spoken to
+            patience = min(patience / 4, PROBE_PATIENCE)
+        return nobody_listens(*answered.place, patience)
 
     def may_be(self, incarnation: object) -> bool:
         """Whether no other process than this one answers at the address; looks again, as a restart takes a moment."""
@@ -216,7 +220,7 @@ class ConnectionNode(Node, forks.Forkable):
         try:
             with channel.limited(self._timing.message_timeout):
                 channel.authenticate_as_dialler(self._identity.authkey)
-                welcome = channel.exchange(self._identity.hello(kind="peer", to=self.node_id))
+                welcome = self._introduce(channel)
             self._check(welcome)
         except BaseException:
             self._channel = None
@@ -230,6 +234,14 @@ class ConnectionNode(Node, forks.Forkable):
         logger.debug("%s: connected to %s at %s", self._identity.node_id, self.node_id, self.address)
         return channel
 
+    def _introduce(self, channel: Channel) -> Dict[str, Any]:
+        """Return the welcome of the peer, if it is who is meant; else tell it why not, so that its log says so too."""
+        why_not = channel.why_not(self.node_id)
+        welcome = channel.exchange(self._identity.hello(kind="peer", to=self.node_id, refused=why_not))
+        if why_not:
+            raise Disagreed(why_not)
+        return welcome
+
     def _note_answer(self, channel: Channel, incarnation: str) -> None:
         former, self._answered = self._answered, _Answered(incarnation, channel.peer_address)
         if former is not None and former.incarnation != incarnation:
@@ -241,7 +253,7 @@ class ConnectionNode(Node, forks.Forkable):
             forks_before = forks.count
         sock = dial(self.address, self._timing.message_timeout)
         with forks.lock:
-            channel = Channel(sock)
+            channel = secure.dialled(sock, self._identity.tls)
             if forks.count == forks_before:
                 return channel
         # A child may have a copy that it does not know of. What is shut down here is of no use there either.
@@ -325,7 +337,9 @@ class ConnectionListener:
 
     `authkey` defaults to the key that the processes of one `multiprocessing` family share. `cluster` names the
     cluster: members of another one are turned away. `advertise` is the address that others reach this member under,
-    where it is not `address`. Listening begins with `start`, on threads of its own.
+    where it is not `address`. `ssl_context`, made by `raftlite.tls_context`, encrypts what is said here and over this
+    listener's nodes; then the certificates prove who is a member, and `authkey` may be left out. Listening begins with
+    `start`, on threads of its own.
 
     Raises `ValueError` for an address that other machines can reach without an explicit `authkey`, `ConfigError` for
     one that is no address, `OSError` for one that is in use, unknown or not permitted.
@@ -341,14 +355,16 @@ class ConnectionListener:
         cluster: str = "raftlite",
         advertise: Optional[Address] = None,
         timing: Timing = Timing(),
+        ssl_context: Optional[secure.AnyContext] = None,
     ) -> None:
         check_node_id(node_id)
         address = normalize(address)
-        if authkey is None and not is_loopback(address):
+        tls = secure.checked(ssl_context)
+        if authkey is None and tls is None and not is_loopback(address):
             raise ConfigError(
                 f"authkey is missing, but other machines can reach {address}: give every member the same secret"
             )
-        key = _key(authkey)
+        key = secure.CERTIFIED if tls is not None and authkey is None else _key(authkey)
         advertised = None if advertise is None else normalize(advertise)
         self.inbox: queue.Queue[Any] = inbox if inbox is not None else queue.Queue()
         self.heard_at: Dict[str, str] = {}  # where members that dialled here say that they listen
@@ -360,9 +376,9 @@ class ConnectionListener:
         self._alive: Dict[str, str] = {}  # peer -> its latest incarnation, unless that is proved to be gone
         self._replaced: Set[str] = set()  # incarnations of visitors that fell silent, and another process came
         self._quiet = QuietLog(logger)
-        self._acceptor = Acceptor(address, f"raftlite-{node_id}", self._serve, timing.message_timeout)
+        self._acceptor = Acceptor(address, f"raftlite-{node_id}", self._serve, timing.message_timeout, tls)
         self.address = self._acceptor.address
-        self.identity = Identity(node_id, key, cluster, advertised or self.address)
+        self.identity = Identity(node_id, key, cluster, advertised or self.address, tls=tls)
 
     @property
     def node_id(self) -> str:
@@ -385,6 +401,10 @@ class ConnectionListener:
 
     def start(self) -> ConnectionListener:
         """Accept connections from now on."""
+        tls = self.identity.tls
+        why_refused = "" if tls is None else tls.why_refused(self.node_id)
+        if why_refused:  # no error: it may be this machine's clock that is wrong, and others judge by theirs
+            logger.warning("%s: others will not accept this member's certificate: %s", self.node_id, why_refused)
         self._acceptor.start()
         return self
 
@@ -405,7 +425,7 @@ class ConnectionListener:
             with channel.limited(self._timing.message_timeout):
                 channel.authenticate_as_listener(self.identity.authkey)
                 hello = channel.recv_hello()
-            refusal = self._why_refuse(hello)
+            refusal = self._why_refuse(hello, channel)
             if hello.get("kind") == "request" and not refusal and self.answer_request:
                 self._acceptor.admit(channel)  # the answer may have to wait for the cluster
                 channel.send_json(self.answer_request(hello))
@@ -421,7 +441,7 @@ class ConnectionListener:
             return
         self._read_as_peer(channel, hello, remote)
 
-    def _why_refuse(self, hello: Dict[str, Any]) -> str:
+    def _why_refuse(self, hello: Dict[str, Any], channel: Channel) -> str:
         if hello.get("protocol") != PROTOCOL:
             return f"protocol {shorten(hello.get('protocol'))} is spoken there, but {PROTOCOL} here"
         if hello.get("cluster") != self.identity.cluster:
@@ -430,9 +450,9 @@ class ConnectionListener:
             return "" if self.answer_request else "no requests are answered here"
         if hello.get("to") != self.node_id:
             return f"{shorten(hello.get('to'))} is meant, but this is {self.node_id!r}"
-        return self._why_refuse_peer(hello)
+        return quoted(hello.get("refused")) or self._why_refuse_peer(hello, channel)
 
-    def _why_refuse_peer(self, hello: Dict[str, Any]) -> str:
+    def _why_refuse_peer(self, hello: Dict[str, Any], channel: Channel) -> str:
         peer, incarnation = hello.get("node_id"), hello.get("incarnation")
         try:
             check_node_id(peer)
@@ -443,6 +463,9 @@ class ConnectionListener:
             return str(error)
         if peer == self.node_id:
             return f"this is {peer} itself: two processes use one id"
+        why_not = channel.why_not(str(peer))
+        if why_not:
+            return why_not
         node = self._nodes.get(str(peer))
         if node is not None and not node.may_be(incarnation):
             return f"another process answers as {peer} at {node.address}: two processes use one id"

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from raftlite.errors import MalformedMessage
+from raftlite.nodes import secure
 from raftlite.nodes.address import Address, dial, normalize
-from raftlite.nodes.channel import Channel, Identity, Refused
+from raftlite.nodes.channel import Identity, Refused
 
 
 def ask_member(
-    address: Address, authkey: bytes, cluster: str, timeout: float, request: str, **details: Any
+    address: Address,
+    authkey: bytes,
+    cluster: str,
+    timeout: float,
+    request: str,
+    ssl_context: Optional[secure.AnyContext] = None,
+    **details: Any,
 ) -> Dict[str, Any]:
     """Return the status of the member at `address`, once it has carried out `request`.
 
     Raises `OSError` where nobody answers within `timeout` seconds, and `Refused` with the member's reason.
     """
     hello = Identity("raftlite", authkey, cluster).hello(kind="request", request=request, timeout=timeout, **details)
-    channel = Channel(dial(normalize(address), timeout))
+    tls = secure.checked(ssl_context)
+    channel = secure.dialled(dial(normalize(address), timeout), tls)
     try:
         with channel.limited(timeout + 1.0):  # the member waits for `timeout` itself, and then says why
             channel.authenticate_as_dialler(authkey)
