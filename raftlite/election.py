@@ -87,11 +87,17 @@ class Saved:
 
 @dataclass(frozen=True)
 class Ready:
-    """What the caller owes after one input, in this order: save, publish, send."""
+    """What the caller owes after one input, in this order: save, publish, send.
+
+    With `may_ask_first` the requests for votes in `outbox` may go before `saved` is saved, which spares a takeover the
+    time for that. A candidate's own vote counts nowhere until the next input, and one that goes down before it is saved
+    has not voted: nobody can have been elected by it.
+    """
 
     saved: Optional[Saved] = None
     outbox: Tuple[Tuple[str, Message], ...] = ()
     events: Tuple[Event, ...] = ()
+    may_ask_first: bool = False
 
 
 class Election:
@@ -154,6 +160,7 @@ class Election:
 
         self._outbox: List[Tuple[str, Message]] = []
         self._events: List[Event] = []
+        self._may_ask_first = False
 
     # --- What goes in, and what comes out ---------------------------------------------------------
 
@@ -220,8 +227,8 @@ class Election:
         if not (self._unsaved or self._outbox or self._events):
             return _NOTHING
         saved = Saved(self.current_term, self.voted_for, self.membership) if self._unsaved else None
-        ready = Ready(saved, tuple(self._outbox), tuple(self._events))
-        self._unsaved = False
+        ready = Ready(saved, tuple(self._outbox), tuple(self._events), self._may_ask_first)
+        self._unsaved = self._may_ask_first = False
         self._outbox.clear()
         self._events.clear()
         return ready
@@ -303,6 +310,8 @@ class Election:
     def _start_election(self, now: float, transfer: bool = False) -> None:
         """Increment currentTerm, vote for self, reset election timer, send RequestVote RPCs to all other servers."""
         self.role = Role.CANDIDATE
+        is_awaited = transfer or self._retry_after is not None  # the others know that there is no leader
+        self._may_ask_first = is_awaited and not self._unsaved
         self._begin_term(self.current_term + 1, voted_for=self.node_id)
         self._set_retry_timer(now)
         self._ask_for_votes(pre_vote=False, transfer=transfer)

@@ -274,7 +274,7 @@ FAULTS = [
         "if heartbeat.term < self.current_term:",
         "if False:",
         "the followed leader won its term",
-        2,
+        1,
     ),
     # --- Memberships -----------------------------------------------------------------------------
     Fault(
@@ -379,7 +379,7 @@ FAULTS = [
         "election.py",
         "now < self._abstains_until:\n            return f",
         "False:\n            return f",
-        "one vote per term",
+        "a promise not to vote is kept",
         0,
         FORGETFUL,
     ),

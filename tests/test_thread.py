@@ -28,7 +28,7 @@ from threads import (
     wake,
 )
 
-from raftlite.election import Role
+from raftlite.election import Role, Saved
 from raftlite.errors import ConfigError, MemberStopped, StorageError
 from raftlite.membership import Membership, NodeInfo
 from raftlite.messages import (
@@ -732,6 +732,32 @@ def test_a_vote_is_saved_before_it_is_published_and_published_before_it_is_sent(
     assert order[2:3] == [("send", 1, 1)]  # the first round, which needs nothing saved
     assert order[3:5] == [("save", 1, 1), ("send", 1, 1)]  # the membership of its term, and the round that brings it
     assert order[5:7] == [("save", 7, 1), ("send", 7, 7)]  # another leader's term
+
+
+@pytest.mark.parametrize("hurry", [PeerDown("c"), TimeoutNow(7, "c")], ids=["its leader died", "its leader hands over"])
+def test_where_others_wait_for_a_leader_votes_are_asked_for_while_the_own_is_saved(hurry):
+    """It counts nowhere before it is saved: by then no answer has been heard. What others are promised waits."""
+    order = []
+
+    class WatchedStorage(MemoryStorage):
+        def save(self, saved):
+            order.append(("save", saved.current_term))
+            super().save(saved)
+
+    class WatchedNode(Follower):
+        def send_message(self, message):
+            order.append((type(message).__name__, message.term))
+            super().send_message(message)
+
+    inbox, storage = Inbox(), WatchedStorage()
+    storage.save(Saved(7, "c", Membership(1, 1, tuple(map(NodeInfo, "abc")))))
+    followers = [WatchedNode("b", inbox, grants=False), Follower("c", inbox, grants=False)]
+    with a_candidate(inbox=inbox, followers=followers, storage=storage) as scene:
+        inbox.put(Heartbeat(7, "c", 1, (1, 1)))
+        inbox.put(hurry)
+        inbox.put(RequestVote(9, "b", (1, 1), ("a", "b", "c")))
+        settle(scene.thread)
+    assert order[1:] == [("RequestVote", 8), ("save", 8), ("save", 9), ("RequestVoteResponse", 9)]
 
 
 class ThrowingNode(Follower):

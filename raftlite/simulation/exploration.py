@@ -42,7 +42,7 @@ from raftlite.changes import Change, Requests
 from raftlite.election import NEVER, Election, Role, Saved
 from raftlite.leader import LeaderState
 from raftlite.membership import Membership, NodeInfo
-from raftlite.messages import AddNode, RemoveNode, TransferLeadership
+from raftlite.messages import AddNode, RemoveNode, RequestVote, TransferLeadership
 from raftlite.simulation.invariants import Violation, disabled_members, overlapping
 from raftlite.timing import Timing
 
@@ -173,7 +173,8 @@ class Explorer:
                 for action in ("elect", "heartbeat", "step down"):
                     yield from self._try(state, index, action, budgets)
                 if crashes:
-                    yield from self._try(state, index, "restart", (crashes - 1, changes, transfers))
+                    for action in ("restart", "ask and restart"):
+                        yield from self._try(state, index, action, (crashes - 1, changes, transfers))
                 for other in self.all_ids:
                     if changes:
                         yield from self._try(state, index, ("change", other), (crashes, changes - 1, transfers))
@@ -240,13 +241,14 @@ class Explorer:
         node_id = self.all_ids[index]
         before = self._locals.value(local)
         election = self._thaw(node_id, before)
+        restarts = action in ("restart", "ask and restart")
         if election.role is Role.STOPPED and action != "restart":
             return -1, ()
         outbox = self._act(election, action)
         if outbox is None or election.current_term > self.bounds.terms:
             return -1, ()
         after = self._freeze(election)
-        if action != "restart":
+        if not restarts:
             _check_step(node_id, before, after)
         return self._locals.number(after), tuple(self._messages.number(entry) for entry in outbox)
 
@@ -262,6 +264,8 @@ class Explorer:
                 return None
             now = election._leader.heartbeat_at if action == "heartbeat" else election._leader.leads_until
             return _sent(election.timeout(now).outbox)
+        if action == "ask and restart":
+            return self._ask_and_restart(election)
         if action == "restart":
             saved = Saved(election.current_term, election.voted_for, election.membership)
             fresh = self._templates[election.node_id]
@@ -275,6 +279,15 @@ class Explorer:
                 return None
             return _sent(election.receive(self._request(election, *action), 0.0).outbox)
         return _sent(election.receive(action, 0.0).outbox)
+
+    def _ask_and_restart(self, election: Election) -> Optional[List[Tuple[str, Any]]]:
+        """`Ready.may_ask_first`: its requests are on their way when it goes down, but its own vote is not saved."""
+        candidate = self._thaw(election.node_id, self._freeze(election))
+        asked = self._act(candidate, "elect")
+        self._act(election, "restart")
+        if asked is None or candidate.current_term > self.bounds.terms:
+            return None
+        return [entry for entry in asked if type(entry[1]) is RequestVote]
 
     def _request(self, election: Election, kind: str, other: str) -> Any:
         if kind == "transfer":

@@ -40,6 +40,7 @@ from raftlite.messages import (
     PeerDown,
     Removed,
     RemoveNode,
+    RequestVote,
     Resign,
     Stop,
     TransferLeadership,
@@ -400,6 +401,8 @@ class Simulation:
         if ready.saved is not None:
             if member.save_fails:
                 self._note(member.node_id, "cannot save and fails")
+                if ready.may_ask_first:
+                    self._send_all(member, [entry for entry in ready.outbox if type(entry[1]) is RequestVote])
                 self.crash(member.node_id)
                 return
             member.disk = ready.saved
@@ -410,13 +413,16 @@ class Simulation:
             self._count_role(election.role)
         for event in ready.events:
             self._hear(member, event)
-        for to, sent in ready.outbox:
-            self._send(member.node_id, to, sent)
+        self._send_all(member, ready.outbox)
         if election.role is Role.STOPPED:
             member.election = None
             self.invariants.forget_member(member.node_id, lost_disk=False)
         else:
             self._set_timer(member)
+
+    def _send_all(self, member: _Member, outbox: Iterable[Tuple[str, Any]]) -> None:
+        for to, sent in outbox:
+            self._send(member.node_id, to, sent)
 
     def _count_role(self, role: Role) -> None:
         if role is Role.CANDIDATE:
