@@ -2,7 +2,7 @@
 
        peers                          ElectionThread                              the program
     Node.send_message ─▶ inbox ─▶ election.receive / timeout ─▶ Ready
-                                     1 storage.save(saved)     if given
+                                     1 storage.save(saved)     if given; requests for votes may go first
                                      2 publish status, events  ─────────▶ waiters · events queue · callback thread
                                      3 node.send_message(...)  for each ─▶ peers
 
@@ -21,7 +21,7 @@ import time
 import weakref
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Type, TypeVar, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple, Type, TypeVar, Union
 
 from raftlite.clock import boot_clock
 from raftlite.election import Election, Ready, Role
@@ -38,6 +38,7 @@ from raftlite.messages import (
     Message,
     PeerDown,
     RemoveNode,
+    RequestVote,
     Resign,
     Stop,
     TimeoutNow,
@@ -423,10 +424,17 @@ class ElectionThread:
         self._carry_out(self._election.receive(message, self._clock()))
 
     def _carry_out(self, ready: Ready) -> None:
+        outbox: Iterable[Tuple[str, Message]] = ready.outbox
+        if ready.may_ask_first:
+            self._send_all(entry for entry in outbox if type(entry[1]) is RequestVote)
+            outbox = [entry for entry in outbox if type(entry[1]) is not RequestVote]
         if ready.saved is not None:
             self._storage.save(ready.saved)
         self._publish(ready)
-        for node_id, message in ready.outbox:
+        self._send_all(outbox)
+
+    def _send_all(self, outbox: Iterable[Tuple[str, Message]]) -> None:
+        for node_id, message in outbox:
             if type(message) is TimeoutNow:
                 self._hand_over(node_id, message)
             else:
