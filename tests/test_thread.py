@@ -755,7 +755,7 @@ def test_where_others_wait_for_a_leader_votes_are_asked_for_while_the_own_is_sav
     with a_candidate(inbox=inbox, followers=followers, storage=storage) as scene:
         inbox.put(Heartbeat(7, "c", 1, (1, 1)))
         inbox.put(hurry)
-        inbox.put(RequestVote(9, "b", (1, 1), ("a", "b", "c")))
+        inbox.put(RequestVote(9, "b", (1, 1), ("a", "b", "c"), transfer=True))
         settle(scene.thread)
     assert order[1:] == [("RequestVote", 8), ("save", 8), ("save", 9), ("RequestVoteResponse", 9)]
 
