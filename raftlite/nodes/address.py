@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import struct
+import time
 from typing import Any, Iterator, Tuple, Union
 
 from raftlite.errors import ConfigError
@@ -117,29 +118,44 @@ def dial(address: str, timeout: float) -> socket.socket:
                 raise
         else:
             sock = socket.create_connection(host_and_port(address), timeout=timeout)
-        sock.settimeout(None)
-        keep_alive(sock)
-        _limit(sock, timeout)
+        try:
+            sock.settimeout(None)
+            keep_alive(sock)
+            _limit(sock, timeout)
+        except BaseException:  # the other side has reset it already
+            sock.close()
+            raise
         return sock
 
 
 def nobody_listens(family: int, place: Any, timeout: float) -> bool:
     """Whether there is proof that the process which listened at `place` is gone; for the system's form of an address.
 
-    The system refuses a connection there, or resets it before a byte has come: for a moment after a process was killed,
-    its socket still accepts. A connection that is closed in order, or not answered within `timeout` seconds, proves
-    nothing: a listener that is alive does so too.
+    The system refuses a connection there. For a moment after a process was killed its socket still accepts, and resets
+    what it has accepted; so may a firewall that is loaded anew, with every connection of a process that is alive. So
+    look again then. A connection that is closed in order, or not answered within `timeout` seconds, proves nothing: a
+    listener that is alive does so too.
     """
+    give_up_at, pause = time.monotonic() + timeout, 0.0001
+    while time.monotonic() < give_up_at:
+        try:
+            _wait_for_first_byte(family, place, timeout)
+            return False
+        except ConnectionRefusedError:
+            return True
+        except ConnectionResetError:
+            time.sleep(pause)
+            pause *= 2
+        except OSError:  # also where this process can have no socket
+            return False
+    return False
+
+
+def _wait_for_first_byte(family: int, place: Any, timeout: float) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout)
-        try:
-            sock.connect(place)
-            sock.recv(1)
-        except (ConnectionRefusedError, ConnectionResetError):
-            return True
-        except OSError:
-            pass
-    return False
+        sock.connect(place)
+        sock.recv(1)
 
 
 def listen(address: str, backlog: int = 128) -> socket.socket:

@@ -222,11 +222,11 @@ class ConnectionNode(Node, forks.Forkable):
                 channel.authenticate_as_dialler(self._identity.authkey)
                 welcome = self._introduce(channel)
             self._check(welcome)
+            self._note_answer(channel, welcome["incarnation"])
         except BaseException:
             self._channel = None
             channel.close()
             raise
-        self._note_answer(channel, welcome["incarnation"])
         self.peer_incarnation = welcome["incarnation"]
         self._lost_at = None
         self._hinted = False
@@ -243,7 +243,10 @@ class ConnectionNode(Node, forks.Forkable):
         return welcome
 
     def _note_answer(self, channel: Channel, incarnation: str) -> None:
-        former, self._answered = self._answered, _Answered(incarnation, channel.peer_address)
+        family, place = channel.peer_address
+        if is_path(self.address):
+            place = self.address  # the peer's own name for it may be relative to another folder
+        former, self._answered = self._answered, _Answered(incarnation, (family, place))
         if former is not None and former.incarnation != incarnation:
             self._succeeded = former.incarnation
             self._on_doubt(former.incarnation)
