@@ -29,7 +29,7 @@ import pytest
 from threads import PATIENCE, Gate, eventually, is_inside
 
 from raftlite import ConfigError, ConnectionListener, Heartbeat, Member, Membership, NodeInfo, PeerDown, Timing
-from raftlite.codec import MAX_MESSAGE_BYTES, encode
+from raftlite.codec import MAX_MESSAGE_BYTES, decode, encode
 from raftlite.nodes import ConnectionNode, connection
 from raftlite.nodes.address import dial
 from raftlite.nodes.channel import Channel, Identity, Refused
@@ -595,6 +595,35 @@ def test_a_peer_that_is_let_in_may_be_silent_for_as_long_as_it_likes(place: Plac
     wait_for_end_of_socket(place.socket(there.address))
     peer.send_bytes(encode(beat(1, "b")))
     assert received(there) == beat(1, "b")
+
+
+def test_a_process_that_is_back_before_the_death_of_its_former_life_is_proved_is_spoken_to(place: Place) -> None:
+    """Who is proved to be dead is parked; that must not silence the handle on who lives there now."""
+    here, there = place.listener("a"), place.listener("b")
+    node = place.node(here, "b", there.address)
+    connected(node)
+    node.park("its former life")
+    node.send_message(beat(1))
+    assert received(there) == beat(1)
+
+
+def test_a_process_that_is_back_while_the_death_of_its_former_life_is_proved_is_spoken_to(
+    place: Place, monkeypatch: Any
+) -> None:
+    """The proof comes while the handle connects to the new one, whose socket then does not take it all at once."""
+    monkeypatch.setattr(Channel, "send_at_once", lambda channel, data: None)
+    server = place.server("")
+    host, port = server.getsockname()
+    node = place.node(place.listener("a"), "b", f"{host}:{port}")
+    peer = place.accept_channel(server)
+    with peer.limited(PATIENCE):
+        peer.authenticate_as_listener(KEY.encode())
+        peer.recv_hello()
+        node.park("its former life")
+        peer.send_json(Identity("b", b"").hello())
+        connected(node)
+        node.send_message(beat(1))
+        assert decode(peer.recv_bytes()) == beat(1)
 
 
 @pytest.mark.parametrize("said", [b"", b"\0", framed(b"x" * 20)[:10]], ids=["nothing", "a byte", "half a frame"])

@@ -130,10 +130,11 @@ class ConnectionNode(Node, forks.Forkable):
             self._hinted, self._parked = True, False
             self._wake.notify()
 
-    def park(self) -> None:
-        """There is proof that the peer is gone: do nothing until the next hint."""
+    def park(self, incarnation: str) -> None:
+        """There is proof that this incarnation of the peer is gone: do nothing until the next hint."""
         with self._wake:
-            self._idle, self._parked = None, True
+            if self.peer_incarnation in (None, incarnation):  # not where its next life has been quicker
+                self._idle, self._parked = None, True
 
     def is_gone(self, incarnation: str) -> bool:
         """Whether there is proof that this incarnation of the peer is gone; dials its address again to find out.
@@ -227,9 +228,10 @@ class ConnectionNode(Node, forks.Forkable):
             self._channel = None
             channel.close()
             raise
-        self.peer_incarnation = welcome["incarnation"]
+        with self._wake:
+            self.peer_incarnation = welcome["incarnation"]
+            self._hinted, self._parked = False, False
         self._lost_at = None
-        self._hinted = False
         self._quiet.reset()
         logger.debug("%s: connected to %s at %s", self._identity.node_id, self.node_id, self.address)
         return channel
@@ -540,7 +542,7 @@ class ConnectionListener:
                 if not self._may_be_gone(peer, incarnation):
                     return  # another has said something meanwhile
                 self._tell_death(peer)
-            node.park()
+            node.park(incarnation)
             time.sleep(TAKEOVER_TAKES)
 
     def _may_be_gone(self, peer: str, incarnation: str) -> bool:
