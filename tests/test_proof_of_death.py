@@ -1,0 +1,401 @@
+"""A promise to a leader is released on proof that its process is gone, and never on a suspicion.
+
+The members here promise a day of loyalty, and the leader's lease lasts as long. So whoever follows another leader
+within the patience of a test has taken something for proof; if the first one is alive then, two have a lease at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import socket
+from contextlib import ExitStack
+from typing import Any, Callable, Dict, Iterator, List
+
+import pytest
+from children import Child
+from middleman import Middleman
+from threads import eventually
+
+from raftlite import Member, PeerDown, RequestVote, RequestVoteResponse, Timing
+from raftlite.nodes import connection
+from raftlite.nodes.address import host_and_port
+
+DAY = 86_400.0
+LOYAL = Timing(heartbeat_interval=0.05, election_timeout=DAY, message_timeout=0.1)
+WARY = Timing(heartbeat_interval=0.05, election_timeout=DAY, message_timeout=0.1, trust_refused=False)
+EAGER = Timing(heartbeat_interval=0.02, election_timeout=0.05, message_timeout=0.1)  # campaigns first
+LOOKS = 2  # so often each follower looks whether the leader is gone
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+each_kind = pytest.mark.parametrize("kind", ["unix", "tcp"])
+
+LEADER = '''
+import os, resource, signal, subprocess, sys, time
+from raftlite import *
+
+listen, b, c = sys.argv[1:]
+eager = Timing(0.02, 0.05, 0.1)
+member = Member("l", peers={"b": b, "c": c}, listen=listen, authkey="k", min_nodes=3, timing=eager).start()
+print(member.address)
+
+def exhaust():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 20, 20_000))
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError as error:
+        print(error.errno)
+
+def fork():
+    for _ in range(3):
+        if os.fork() == 0:
+            sys.stdin.read()
+            os._exit(0)
+    print("forked")
+
+AGAIN = """
+import sys
+from raftlite import *
+with Member("l", listen=sys.argv[1], authkey="k", timing=Timing(0.05, 86400.0, 0.1)):
+    print("again")
+    sys.stdin.read()
+"""
+taken = []
+for line in sys.stdin:
+    exec(line)
+'''
+
+
+def slowly(*values: Any) -> Any:
+    """A case that differs little from one of the quick tests."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+class Follower(Member):
+    """Notes what it is told of deaths and votes."""
+
+    def start(self) -> Member:
+        super().start()
+        self.deaths: List[str] = []
+        self.refusals: List[str] = []
+        self._put = self._listener.inbox.put_nowait
+        self._listener.inbox.put_nowait = self._note
+        return self
+
+    def _note(self, message: Any) -> None:
+        if isinstance(message, PeerDown):
+            self.deaths.append(message.node_id)
+        if isinstance(message, RequestVoteResponse):
+            self.refusals.append(message.reason)
+        self._put(message)
+
+    def is_led(self) -> bool:
+        """Whether it follows the leader, and they have reached each other: before that nothing can be proved."""
+        is_known = "l" in self._listener._alive and self._thread._nodes["l"]._answered is not None
+        return is_known and self.leader_id == "l" and self.membership.term > 0
+
+    def ask_for_vote(self, of: str) -> str:
+        """Ask that member whether it would vote for this one in the next term; return why not."""
+        known = self.status()
+        ids = tuple(sorted(known.membership.ids))
+        request = RequestVote(known.current_term + 1, self.node_id, known.membership.position, ids, pre_vote=True)
+        del self.refusals[:]
+        eventually(lambda: self._thread._nodes[of].send_message(request) or self.refusals, "answered")
+        return self.refusals[-1]
+
+
+class Cluster:
+    """A leader l, and b and c, which follow it. Whoever dials b or c goes through a middleman."""
+
+    def __init__(self, stack: ExitStack, folder: Any, kind: str, timing: Timing) -> None:
+        self._stack, self._folder, self._kind, self._timing = stack, folder, kind, timing
+        self.to_leader, self._to_b, self._to_c = (
+            stack.enter_context(Middleman(self.place(f"to-{name}"))) for name in "lbc"
+        )
+        self.followers: Dict[str, Follower] = {}
+
+    def place(self, name: str) -> str:
+        return f"{self._folder}/{name}.sock" if self._kind == "unix" else "127.0.0.1:0"
+
+    def lead_here(self) -> Member:
+        """Let a member of this process lead, behind a middleman."""
+        peers = {"b": self._to_b.address, "c": self._to_c.address}
+        leader = Member("l", peers=peers, listen=self.place("l"), authkey="k", min_nodes=3, timing=EAGER)
+        self._stack.enter_context(leader)
+        self.to_leader.target = leader.address
+        self._follow(self.to_leader.address)
+        return leader
+
+    def lead_in(self, start_child: Callable[..., Child]) -> Child:
+        """Let a process lead, which the followers reach without any middleman."""
+        child = start_child(LEADER, self.place("l"), self._to_b.address, self._to_c.address)
+        self.address = child.read_line()
+        self._follow(self.address)
+        return child
+
+    def _follow(self, leader: str) -> None:
+        for node_id, other, way in (("b", "c", self._to_c), ("c", "b", self._to_b)):
+            peers = {"l": leader, other: way.address}
+            self.followers[node_id] = member = Follower(
+                node_id, peers=peers, listen=self.place(node_id), authkey="k", min_nodes=3, timing=self._timing
+            )
+            self._stack.enter_context(member)
+        self._to_b.target, self._to_c.target = (self.followers[node_id].address for node_id in "bc")
+        for member in self.followers.values():
+            eventually(lambda of=member: of.is_led(), "following l")
+            assert member.deaths == []
+
+    def cut(self, treat: str, ending: str = "end") -> None:
+        """End what the leader has dialled and what was dialled to it; `treat` what is dialled next."""
+        for way in (self._to_b, self._to_c, self.to_leader):
+            way.treat = treat
+            way.reset() if ending == "reset" else way.cut()
+
+    def wait_until_dialled(self) -> None:
+        """Wait until both followers have dialled again where the leader was."""
+        arrived = self.to_leader.arrivals
+        eventually(lambda: self.to_leader.arrivals >= arrived + 2, "dialled again")
+
+    def wait_until_heard(self) -> None:
+        """Wait until both followers have the leader on the line again."""
+        for follower in self.followers.values():
+            eventually(lambda of=follower._listener: "l" in of._visitors, "heard again")
+
+    def look_for_proof(self, looks: List[bool]) -> None:
+        """End what the leader has dialled, and let both followers look again and again; they must find nothing."""
+        del looks[:]
+        self.cut("swallow")
+        eventually(lambda: len(looks) >= 2, "looked")
+        for follower in self.followers.values():
+            for _ in range(LOOKS):
+                follower._listener._prove_death("l", follower._listener._alive["l"])
+        assert len(looks) >= 2 + 2 * LOOKS and not any(looks)
+
+    def expect_loyalty(self) -> None:
+        """Nobody has been told of a death, and nobody would vote for another."""
+        b, c = self.followers.values()
+        assert (b.deaths, c.deaths) == ([], [])
+        self._to_b.treat = self._to_c.treat = "pass"
+        for one, other in ((b, c), (c, b)):
+            assert "heard from" in one.ask_for_vote(other.node_id)
+        assert (b.leader_id, c.leader_id) == ("l", "l")
+
+    def expect_takeover(self) -> None:
+        """Nobody follows the old leader any more, and one of the others leads."""
+        for follower in self.followers.values():
+            eventually(lambda of=follower: of.leader_id in ("b", "c"), "taken over")
+            assert set(follower.deaths) <= {"l"}
+        assert any(follower.deaths for follower in self.followers.values())
+
+    def wait_for_deaths(self) -> None:
+        for follower in self.followers.values():
+            eventually(lambda of=follower: of.deaths == ["l"], "told")
+
+
+@pytest.fixture
+def cluster(folder: Any, request: Any) -> Iterator[Callable[..., Cluster]]:
+    with ExitStack() as stack:
+        yield lambda kind, timing=LOYAL: Cluster(stack, folder, kind, timing)
+
+
+@contextlib.contextmanager
+def silent(address: str, number: int) -> Iterator[None]:
+    """So many strangers who wait at `address` and say nothing; those for whom there is no room go."""
+    with ExitStack() as stack:
+        for _ in range(number):
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX if "/" in address else socket.AF_INET))
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect(address if "/" in address else host_and_port(address))
+        yield
+
+
+@pytest.fixture
+def looks(monkeypatch: Any) -> List[bool]:
+    """What each look for a proof has found; the looks are the library's own."""
+    found: List[bool] = []
+    is_gone = connection.ConnectionNode.is_gone
+
+    def noting(node: connection.ConnectionNode, incarnation: str) -> bool:
+        found.append(is_gone(node, incarnation))
+        return found[-1]
+
+    monkeypatch.setattr(connection.ConnectionNode, "is_gone", noting)
+    return found
+
+
+# --- Never on a suspicion ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("unix", "end"), ("tcp", "end"), ("tcp", "reset")])
+@pytest.mark.parametrize("treat", ["pass", "swallow", slowly("end")])
+def test_cut_connections_prove_nothing(cluster: Any, looks: List[bool], kind: str, ending: str, treat: str) -> None:
+    """The leader lives, whatever becomes of the connections that are dialled next."""
+    those = cluster(kind)
+    leader = those.lead_here()
+    del looks[:]
+    for _ in range(LOOKS):
+        those.cut(treat, ending)
+        those.wait_until_heard() if treat == "pass" else those.wait_until_dialled()
+    eventually(lambda: len(looks) >= 2, "looked")
+    those.expect_loyalty()
+    assert leader.is_leader
+    assert not any(looks)
+
+
+@pytest.mark.parametrize(("kind", "treat"), [("unix", "refuse"), ("tcp", "refuse"), ("tcp", "reset")])
+def test_refusals_and_resets_prove_nothing_where_they_are_not_trusted(
+    cluster: Any, looks: List[bool], kind: str, treat: str
+) -> None:
+    those = cluster(kind, WARY)
+    leader = those.lead_here()
+    del looks[:]
+    if treat == "refuse":
+        those.to_leader.refuse()
+    those.cut(treat, "reset")
+    eventually(lambda: len(looks) >= 2 * LOOKS, "looked")
+    those.expect_loyalty()
+    assert leader.is_leader
+    assert not any(looks)
+
+
+@each_kind
+def test_a_refusal_is_proof_where_it_is_trusted(cluster: Any, kind: str) -> None:
+    """What the other tests here would see, if they saw it: a middleman that refuses is taken for the leader."""
+    those = cluster(kind)
+    those.lead_here()
+    those.to_leader.refuse()
+    those.cut("end")
+    those.wait_for_deaths()
+
+
+# --- The leader is stopped, or cannot answer --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "strangers"), [slowly("unix", 0), ("tcp", 0), ("unix", 140), slowly("tcp", 140)], ids=str
+)
+def test_a_leader_that_is_stopped_is_not_dead(
+    cluster: Any, looks: List[bool], start_child: Any, kind: str, strangers: int
+) -> None:
+    """The system accepts for it as long as there is room, and then lets diallers wait or go."""
+    those = cluster(kind)
+    leader = those.lead_in(start_child)
+    leader.send_signal(signal.SIGSTOP)
+    with silent(those.address, strangers):
+        those.look_for_proof(looks)
+    those.expect_loyalty()
+    leader.send_signal(signal.SIGCONT)
+    leader.tell("print(member.is_leader)")
+    leader.expect("True")
+
+
+@each_kind
+def test_a_leader_without_file_descriptors_is_not_dead(
+    cluster: Any, looks: List[bool], start_child: Any, kind: str
+) -> None:
+    those = cluster(kind)
+    leader = those.lead_in(start_child)
+    leader.tell("exhaust()")
+    leader.expect(str(errno.EMFILE))
+    those.look_for_proof(looks)
+    those.expect_loyalty()
+    leader.tell("print(member.is_leader)")
+    leader.expect("True")
+
+
+@each_kind
+@pytest.mark.parametrize("cluster_name", ["raftlite", slowly("another")])
+def test_a_listener_that_refuses_in_its_hello_proves_nothing(
+    cluster: Any, looks: List[bool], listen: Any, kind: str, cluster_name: str
+) -> None:
+    """Whoever the middleman passes new connections on to is alive, and is not the leader."""
+    those = cluster(kind)
+    leader = those.lead_here()
+    those.to_leader.target = listen("x", those.place("x"), authkey="k", cluster=cluster_name).address
+    del looks[:]
+    for _ in range(LOOKS):
+        those.cut("pass")
+        those.wait_until_dialled()
+    eventually(lambda: len(looks) >= 2, "looked")
+    those.expect_loyalty()
+    assert leader.is_leader
+    assert not any(looks)
+
+
+@each_kind
+def test_a_dialler_without_file_descriptors_has_no_proof(folder: Any, start_child: Any, kind: str) -> None:
+    child = start_child(
+        """
+import os, resource, socket, sys
+from raftlite.nodes.address import nobody_listens
+
+with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+    sock.bind(("127.0.0.1", 0))
+    place = (socket.AF_INET, sock.getsockname()) if sys.argv[1] == "tcp" else (socket.AF_UNIX, sys.argv[2])
+if sys.argv[1] == "unix":
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.bind(sys.argv[2])
+before = nobody_listens(*place, 30.0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 20_000))
+print(before, nobody_listens(*place, 30.0))
+""",
+        kind,
+        folder / "nobody",
+    )
+    child.expect("True False")
+
+
+def test_a_unix_socket_is_looked_for_where_it_was_dialled(folder: Any, listen: Any, monkeypatch: Any) -> None:
+    """A listener may have named it from another folder, where the same name is another's."""
+    for name in ("here", "there"):
+        (folder / name).mkdir()
+    monkeypatch.chdir(folder / "there")
+    there = listen("l", "./sock")
+    monkeypatch.chdir(folder / "here")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind("./sock")
+    here = listen("b", folder / "b.sock")
+    with contextlib.closing(here.node("l", folder / "there" / "sock")) as node:
+        incarnation = eventually(lambda: node.peer_incarnation, "connected")
+        assert not node.is_gone(incarnation)
+        monkeypatch.chdir(folder / "there")  # for its removal
+        there.close()
+        node.hint()
+
+
+# --- Proof ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"),
+    [
+        ("unix", KILL),
+        ("tcp", KILL),
+        ("unix", "os._exit(0)"),
+        ("tcp", "os.abort()"),
+        ("unix", "os.kill(os.getpid(), signal.SIGSEGV)"),
+        ("unix", f"fork(); {KILL}"),
+        ("tcp", f"fork(); {KILL}"),
+        ("tcp", "subprocess.Popen(['cat'], stdout=-3, stderr=-3); os._exit(0)"),
+    ],
+)
+def test_a_leader_that_is_gone_is_replaced_at_once(cluster: Any, start_child: Any, kind: str, end: str) -> None:
+    """Not after the day that was promised to it."""
+    those = cluster(kind)
+    leader = those.lead_in(start_child)
+    leader.tell(end)
+    those.expect_takeover()
+
+
+@each_kind
+def test_a_leader_that_is_started_again_at_once_has_died(cluster: Any, start_child: Any, kind: str) -> None:
+    """A supervisor brings it back before anybody could be refused: another incarnation is proof too."""
+    those = cluster(kind)
+    leader = those.lead_in(start_child)
+    leader.tell("os.execv(sys.executable, [sys.executable, '-c', AGAIN, member.address])")
+    leader.expect("again")
+    those.expect_takeover()
