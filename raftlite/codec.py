@@ -65,7 +65,7 @@ def decode(data: bytes) -> Message:
 
 def dump(content: Dict[str, Any]) -> bytes:
     """Return the compact JSON of `content`."""
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _ENCODER.encode(content).encode("ascii")
 
 
 def load(data: bytes) -> Dict[str, Any]:
@@ -73,9 +73,7 @@ def load(data: bytes) -> Dict[str, Any]:
     if len(data) > MAX_MESSAGE_BYTES:
         raise MalformedMessage(f"{len(data)} bytes are more than the {MAX_MESSAGE_BYTES} of the longest message")
     try:
-        content = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_finite, parse_float=_finite
-        )
+        content = _DECODER.decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"no JSON: {type(error).__name__}") from None
     if not isinstance(content, dict):
@@ -235,3 +233,8 @@ def _without_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     if len(content) != len(pairs):
         raise ValueError("a key is given twice")
     return content
+
+
+# Made once: `json.dumps` and `json.loads` make one for each message.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_finite, parse_float=_finite)
