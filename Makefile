@@ -6,6 +6,7 @@
 #   make check       ruff and mypy
 #   make test-all    every test, slow ones too, on every CPython from 3.9 to 3.13 of this machine
 #   make simulate    ten thousand simulated clusters, then every interleaving of a small one
+#   make chaos MINUTES=30   real processes under partitions, loss, pauses, kills, full disks; ARGS="--nodes 5 --seed 1"
 #   make wheel       build dist/raftlite-*.whl
 #   make clean       remove whatever the other words have made
 #
@@ -14,11 +15,12 @@
 
 PYTHON ?= python3
 ARGS =
+MINUTES = 1
 
 # Only what the words install is to be imported.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: all demo test check test-all simulate wheel clean
+.PHONY: all demo test check test-all simulate chaos wheel clean
 .NOTPARALLEL:
 
 all: check test
@@ -38,6 +40,9 @@ check:
 simulate:
 	@PYTHONPATH="$(CURDIR)" $(PYTHON) -m raftlite simulate --seeds 10000 $(ARGS)
 	@PYTHONPATH="$(CURDIR)" $(PYTHON) -m raftlite simulate --exhaustive
+
+chaos:
+	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" $(PYTHON) -m chaos --minutes $(MINUTES) $(ARGS)
 
 test-all:
 	@$(PYTHON) tests/run_on_every_python.py $(ARGS)

@@ -1,0 +1,1 @@
+"""Real processes, and a network, disks and clocks that fail: `make chaos MINUTES=30`."""

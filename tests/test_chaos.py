@@ -1,0 +1,209 @@
+"""Real processes under faults, in short (`make chaos` is the long one), and that its checker finds what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+
+import pytest
+from chaos.checker import Heal, Heard, Span, violations
+from chaos.cluster import Cluster
+from chaos.faults import FAULTS, missing_here
+from chaos.links import Weather
+from chaos.looks import Looks
+from chaos.namespaces import NamespaceNetwork, why_not
+from chaos.proxy import HANDSHAKE_FRAMES, ProxyNetwork
+from chaos.runner import Run
+from threads import PATIENCE
+
+from raftlite import Timing
+
+needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
+needs_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this Python has no AF_UNIX")
+
+
+# --- The checker ------------------------------------------------------------------------------------------------------
+
+
+def test_leaders_one_after_the_other_with_growing_tokens_are_what_is_wanted():
+    spans = [Span("a", 1, 0.0, 1.0), Span("b", 2, 1.1, 2.0), Span("a", 5, 2.1, 3.0)]
+    heard = [Heard("a#1", "a", "elected", 1), Heard("a#1", "a", "lost", 1), Heard("a#1", "a", "elected", 5)]
+    assert violations(spans, heard, [Heal("loss", 3.0, 0.2, 1.0)]) == []
+
+
+def test_two_that_led_at_one_instant_are_found():
+    """Also where a third came between, and whichever of them ended first."""
+    long, short, third = Span("a", 1, 0.0, 9.0), Span("b", 2, 1.0, 2.0), Span("c", 3, 8.5, 10.0)
+    found = [line for line in violations([third, long, short], []) if line.startswith("two led at one instant")]
+    assert [line.split(":")[0] for line in found] == [
+        "two led at one instant, for 1000.000 ms",
+        "two led at one instant, for 500.000 ms",
+    ]
+
+
+def test_a_single_look_proves_no_moment_between_its_two_readings_of_the_clock():
+    """The process may have been suspended in the middle of it."""
+    assert violations([Span("a", 1, 9.0, 0.0), Span("b", 2, 1.0, 2.0)], []) == []
+
+
+def test_a_token_that_falls_or_stays_is_found():
+    for token in (3, 4):
+        (found,) = violations([Span("a", 4, 0.0, 1.0), Span("a", token, 2.0, 3.0)], [])
+        assert found.startswith("a token did not grow: a with token 4")
+
+
+def test_a_token_that_two_members_had_is_found():
+    spans, heard = [Span("a", 4, 0.0, 1.0)], [Heard("b#1", "b", "elected", 4), Heard("b#1", "b", "lost", 4)]
+    assert violations(spans, heard) == ["both a and b had token 4"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [[("lost", 1)], [("elected", 1), ("elected", 2)], [("elected", 1), ("lost", 2)]]
+    + [[("elected", 2), ("lost", 2), ("elected", number)] for number in (1, 2)],
+)
+def test_a_process_that_is_not_told_of_elected_and_lost_in_turn_is_found(told):
+    (found,) = violations([], [Heard("a#1", "a", *what) for what in told])
+    assert found.startswith("a#1 was told")
+
+
+@pytest.mark.parametrize("leader_after", [1.1, None])
+def test_a_leader_that_comes_too_late_or_never_is_found(leader_after):
+    (found,) = violations([], [], [Heal("loss", 3.0, leader_after, 1.0)])
+    assert found.startswith("no leader within 1.0 s after loss was over")
+
+
+def test_what_one_process_saw_of_its_leadership_another_reads(tmp_path):
+    """And what it saw once is no stretch of time yet."""
+    writer = Looks(str(tmp_path / "looks"), create=True)
+    reader = Looks(str(tmp_path / "looks"))
+    with contextlib.closing(writer), contextlib.closing(reader):
+        assert reader.grants() == []
+        for token, at in ((1, 10.0), (1, 11.0), (1, 12.0), (3, 20.0)):
+            writer.note_true(token, at, at + 0.5)
+        writer.note_look(21.0, leader=2)
+        assert reader.grants() == [(1, 10.5, 12.0), (3, 20.5, 20.0)]
+        assert (reader.looks, reader.looked_at, reader.true_at, reader.leader) == (1, 21.0, 20.0, 2)
+
+
+# --- The proxy --------------------------------------------------------------------------------------------------------
+
+
+def frame(content):
+    return struct.pack("!i", len(content)) + content
+
+
+@contextlib.contextmanager
+def connection_through_a_proxy():
+    """The network, and both ends of a connection that a has dialled to b."""
+    with ProxyNetwork(["a", "b"]) as network, contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        server.bind(network.listen("b"))
+        server.listen()
+        server.settimeout(PATIENCE)
+        dialler = stack.enter_context(dial(network))
+        listener = stack.enter_context(server.accept()[0])
+        listener.settimeout(PATIENCE)
+        yield network, dialler, listener
+
+
+def dial(network):
+    host, port = network.peers("a")["b"].split(":")
+    return socket.create_connection((host, int(port)), timeout=PATIENCE)
+
+
+@needs_unix
+def test_what_meets_a_cut_arrives_when_it_is_healed_and_the_other_direction_goes_on():
+    with connection_through_a_proxy() as (network, dialler, listener):
+        network.cut([("a", "b")])
+        dialler.sendall(frame(b"there"))
+        listener.sendall(frame(b"back"))
+        assert dialler.recv(100) == frame(b"back")
+        dialler.close()
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.recv(100)
+        network.heal()
+        listener.settimeout(PATIENCE)
+        assert listener.recv(100) == frame(b"there")
+        assert listener.recv(100) == b""  # the end, too, had to wait
+
+
+@needs_unix
+def test_loss_drops_whole_messages_and_only_delays_a_handshake():
+    with connection_through_a_proxy() as (network, dialler, listener):
+        network.set_weather(Weather(loss=1.0))
+        dialler.sendall(frame(b"shake") * HANDSHAKE_FRAMES + frame(b"lost") * 3)
+        arrived = b""
+        while len(arrived) < HANDSHAKE_FRAMES * len(frame(b"shake")):
+            arrived += listener.recv(100)
+        network.heal()
+        dialler.sendall(frame(b"heard"))
+        assert arrived == frame(b"shake") * HANDSHAKE_FRAMES
+        assert listener.recv(100) == frame(b"heard")
+
+
+@needs_unix
+def test_a_refused_connection_is_reset_unless_the_link_is_cut():
+    """A reset is proof of death to a member, so that a proxy must not make one up."""
+    with ProxyNetwork(["a", "b"]) as network:
+        network.cut([("b", "a")])
+        with dial(network) as dialler:
+            dialler.settimeout(0.05)
+            with pytest.raises(socket.timeout):
+                dialler.recv(1)
+            network.heal()
+            dialler.settimeout(PATIENCE)
+            with pytest.raises(ConnectionResetError):
+                dialler.recv(1)
+
+
+# --- Short runs -------------------------------------------------------------------------------------------------------
+
+
+def run(network, names, broken=()):
+    """Have each fault once; return the run, of which all processes have ended."""
+    with network, Cluster(network, Timing.fast(), broken) as cluster:
+        run = Run(cluster, seed=1, bound=PATIENCE)
+        assert run.wait_for_first_leader()
+        run.run(names, seconds=PATIENCE, limit=len(names))
+    assert len(run.outcomes) == len(names)
+    return run
+
+
+@needs_signals
+def test_three_processes_keep_their_promises_while_one_thing_after_the_other_fails():
+    """On whichever machine: through the proxy."""
+    names = [
+        "partition, leader alone",
+        "partition, one-way",
+        "loss",
+        "delay and jitter",
+        "SIGSTOP, SIGCONT",
+        "disk full",
+    ]
+    done = run(ProxyNetwork("abc"), [*names, "kill and restart, again and again"])
+    assert done.violations() == []
+    assert done.cluster.looks() > 0
+    assert sum(outcome.leader_changes for outcome in done.outcomes) > 0
+
+
+@needs_signals
+def test_members_that_believe_in_their_lease_for_ever_are_found_out():
+    """Planted: whoever is cut off goes on leading, and another is elected."""
+    done = run(ProxyNetwork("abc"), ["partition, leader alone"], broken="abc")
+    assert any(found.startswith("two led at one instant") for found in done.violations())
+    assert any(found.startswith("two led at one instant") for found in done.outcomes[0].violations)
+
+
+@pytest.mark.slow
+def test_three_processes_in_network_namespaces_keep_their_promises_through_every_fault():
+    missing = why_not()
+    if missing:
+        pytest.skip(f"no network namespaces: {missing}")
+    done = run(NamespaceNetwork("abc"), [name for name in FAULTS if name not in missing_here(steps_clock=False)])
+    assert done.violations() == []
+    assert not [name for name in os.listdir("/run/netns") if f"-{os.getpid()}-" in name]
