@@ -1,8 +1,9 @@
 """How evenly a leader's heartbeats arrive, with three sick peers of seven and without: `python slow_peer.py [--json]`.
 
-Seven members, each a process, with heartbeats every 50 ms. First all are well. Then one is stopped (SIGSTOP, with the
-leader's socket to it full), one has an address that answers nobody, and one accepts connections and says nothing. What
-is measured is the time between two heartbeats at each of the three followers that are well both times.
+Seven members, each a process, with heartbeats every 50 ms and an election timeout of one second. First all are well.
+Then one is stopped (SIGSTOP, with the leader's socket to it full), one has an address that answers nobody, and one
+accepts connections and says nothing. What is measured is the time between two heartbeats at each of the three followers
+that are well both times and, as the floor, that between two wake-ups of a thread that sleeps for 50 ms meanwhile.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from typing import Any, Dict, Iterator, List
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parent.parent.parent
-WELL, OTHERS = ("leader", "f1", "f2", "f3"), ("stopped", "unreachable", "silent")
+WELL, OTHERS = ("w1", "w2", "w3", "w4"), ("stopped", "unreachable", "silent")
 INTERVAL = 0.05
 
 MEMBER = """
 import json, sys, time
 from raftlite import Heartbeat, Member, Membership, NodeInfo, Timing
 
-node_id, peers, election_timeout = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])
+node_id, peers = sys.argv[1], json.loads(sys.argv[2])
 arrivals, terms = [], set()
-timing = Timing(heartbeat_interval=0.05, election_timeout=election_timeout)
+timing = Timing(heartbeat_interval=0.05)
 member = Member(node_id, peers=peers, listen=peers[node_id], authkey="benchmark", timing=timing)
 member.start()
 inbox = member._listener.inbox
@@ -63,8 +64,7 @@ class Process:
     """A member that is asked what the benchmark wants to know."""
 
     def __init__(self, node_id: str, peers: Dict[str, str]) -> None:
-        election_timeout = "0.1" if node_id == "leader" else "2"
-        command = [sys.executable, "-c", MEMBER, node_id, json.dumps(peers), election_timeout]
+        command = [sys.executable, "-c", MEMBER, node_id, json.dumps(peers)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         pipe = subprocess.PIPE
         self._popen = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, bufsize=1)
@@ -93,26 +93,46 @@ def run(sick: bool, seconds: float) -> Dict[str, Any]:
         members = {node_id: Process(node_id, peers) for node_id in alive}
         for process in members.values():
             stack.callback(process.end)
-        for process in members.values():
-            assert process.ask("member.wait_for_leader(30)") == "leader"
+        leader = settle(members)
         if sick:
             members["stopped"].stop()
-            members["leader"].ask("fill(member._thread._nodes['stopped'])")
-        return measure(members, seconds)
+            members[leader].ask("fill(member._thread._nodes['stopped'])")
+        return measure(members, leader, seconds)
 
 
-def measure(members: Dict[str, Process], seconds: float) -> Dict[str, Any]:
-    followers = [members[node_id] for node_id in WELL if node_id != "leader"]
+def settle(members: Dict[str, Process]) -> str:
+    """Let one lead that is to stay well, and all the others know it; return its id."""
+    while True:
+        leaders = {process.ask("member.wait_for_leader(30)") for process in members.values()}
+        leader = leaders.pop()
+        if not leaders and leader in WELL:
+            return leader
+        members[leader].ask("member.transfer_leadership('w1')")
+        time.sleep(0.1)
+
+
+def measure(members: Dict[str, Process], leader: str, seconds: float) -> Dict[str, Any]:
+    followers = [members[node_id] for node_id in WELL if node_id != leader]
     for process in followers:
-        process.ask("arrivals.clear()")
-    before = members["leader"].ask("memory()")
-    time.sleep(seconds)
+        process.ask("arrivals.clear(), terms.clear()")
+    before = members[leader].ask("memory()")
+    naps = list(nap(seconds))
     arrivals = [process.ask("arrivals") for process in followers]
     return {
+        "naps_ms": sorted(naps),
         "intervals_ms": sorted((b - a) * 1e3 for each in arrivals for a, b in zip(each, each[1:])),
         "terms": len({term for process in followers for term in process.ask("sorted(terms)")}),
-        "leader_memory_grew_kb": (members["leader"].ask("memory()") - before) // 1024,
+        "leader_memory_grew_kb": (members[leader].ask("memory()") - before) // 1024,
     }
+
+
+def nap(seconds: float) -> Iterator[float]:
+    """How long each sleep of an interval takes, for so long: how far the machine itself is from being even."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        before = time.monotonic()
+        time.sleep(INTERVAL)
+        yield (time.monotonic() - before) * 1e3
 
 
 @contextlib.contextmanager
@@ -127,21 +147,20 @@ def listening(backlog: int, full: bool) -> Iterator[str]:
 
 
 def summary(runs: List[Dict[str, Any]]) -> Dict[str, Any]:
-    intervals = sorted(interval for each in runs for interval in each["intervals_ms"])
-
-    def at(share: float) -> float:
-        return round(intervals[min(len(intervals) - 1, int(share * len(intervals)))], 2)
-
     return {
         "runs": len(runs),
-        "samples": len(intervals),
-        "median_ms": at(0.5),
-        "p90_ms": at(0.9),
-        "p99_ms": at(0.99),
-        "max_ms": round(intervals[-1], 2),
+        **distribution("", [interval for each in runs for interval in each["intervals_ms"]]),
         "changes_of_leader": sum(each["terms"] - 1 for each in runs),
         "leader_memory_grew_kb": max(each["leader_memory_grew_kb"] for each in runs),
+        **distribution("floor_", [each_nap for each in runs for each_nap in each["naps_ms"]]),
     }
+
+
+def distribution(prefix: str, values: List[float]) -> Dict[str, Any]:
+    ordered = sorted(values)
+    shares = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+    at = {name: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for name, share in shares.items()}
+    return {f"{prefix}samples": len(ordered), **{f"{prefix}{name}_ms": round(value, 2) for name, value in at.items()}}
 
 
 def main() -> None:
