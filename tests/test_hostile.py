@@ -132,9 +132,11 @@ def test_a_million_hostile_inputs_are_refused_or_sound() -> None:
 @contextlib.contextmanager
 def unauthenticated(listener: ConnectionListener) -> Iterator[Channel]:
     """A channel over which nothing has been said; the listener may end it at any time."""
-    with closing(Channel(dial(listener.address, PATIENCE))) as channel, channel.limited(PATIENCE):
-        with contextlib.suppress(OSError, EOFError):
-            yield channel
+    with ExitStack() as stack:
+        channel = stack.enter_context(closing(Channel(dial(listener.address, PATIENCE))))
+        stack.enter_context(contextlib.suppress(OSError, EOFError))
+        stack.enter_context(channel.limited(PATIENCE))
+        yield channel
 
 
 class Attacker:
@@ -304,7 +306,7 @@ def test_a_thousand_silent_strangers_keep_nobody_out(listen: Any, node_to: Any, 
         node.send_message(Heartbeat(1, "a", 7, (0, 1)))
         child.expect("7")
         child.tell("")
-        assert int(child.read_line()) <= MOST_STRANGERS + 40
+        assert int(child.read_line()) < 150
 
 
 LISTENER = """
