@@ -56,6 +56,13 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(EX_USAGE)
 
 
+class _RefuseSecret(argparse.Action):
+    """Without it, `--authkey SECRET` would mean a file of that name, and the secret be in the sentence about it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        parser.error(f"everybody can read a command's arguments: put the secret into {AUTHKEY_VARIABLE} or a file")
+
+
 class _Unwritable(Exception):
     """The output cannot be written, though there may be somebody who reads it."""
 
@@ -161,6 +168,7 @@ def _add_authkey(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"file with the secret that all members share; otherwise the variable {AUTHKEY_VARIABLE} holds it",
     )
+    parser.add_argument("--authkey", action=_RefuseSecret, help=argparse.SUPPRESS)
 
 
 def _add_tls(parser: argparse.ArgumentParser) -> None:

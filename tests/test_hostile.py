@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import resource
+import signal
 import socket
 import struct
 import threading
@@ -28,6 +29,7 @@ from test_codec import MESSAGES, WRONG, is_refused_or_sound, mutated, plain
 from threads import PATIENCE
 
 from raftlite import ConnectionListener, Heartbeat, Member, PeerDown, Timing
+from raftlite.cli import main
 from raftlite.codec import MAX_MESSAGE_BYTES, decode, encode
 from raftlite.errors import MalformedMessage
 from raftlite.nodes.acceptor import MOST_STRANGERS
@@ -436,3 +438,43 @@ def expect_absent(key: str, texts: List[str]) -> None:
         *(base64.b64encode(b"\0" * shift + raw)[4:-4].decode() for shift in range(3)),
     ]
     assert not [text for text in texts for form in forms if form in text]
+
+
+COMMAND = """
+import sys
+from raftlite.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("way", ["variable", "file"])
+def test_the_key_is_in_no_argument_and_no_output_of_a_command(
+    start_child: Any, folder: Path, monkeypatch: Any, way: str
+) -> None:
+    if way == "variable":
+        monkeypatch.setenv("RAFTLITE_AUTHKEY", KEY)
+    else:
+        (folder / "key").write_text(KEY)
+    options = ["--authkey-file", f"{folder}/key"] if way == "file" else []
+    node = ["node", "--id", "a", "--listen", f"{folder}/a", "--min-nodes", "1", "--verbose", "--json"]
+    member = start_child(COMMAND, *node, *options)
+    texts = [member.read_line()]  # it has started
+    status = start_child(COMMAND, "status", f"{folder}/a", *options)
+    for child in (member, status):
+        with contextlib.suppress(OSError):
+            texts.append(Path(f"/proc/{child.pid}/cmdline").read_text())
+    texts += status.read_all()
+    member.send_signal(signal.SIGTERM)
+    texts += member.read_all()
+    assert (status.wait(), member.wait()) == (0, 0)
+    expect_absent(KEY, [*texts, member.errors, status.errors])
+
+
+@pytest.mark.parametrize("option", [("--authkey", KEY), (f"--authkey={KEY}",)], ids=["apart", "joined"])
+def test_a_key_among_the_arguments_is_refused_and_not_repeated(capsys: Any, folder: Path, option: Any) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["node", "--id", "a", "--listen", f"{folder}/a", *option])
+    said = "".join(capsys.readouterr())
+    assert error.value.code == 64
+    assert "put the secret into RAFTLITE_AUTHKEY or a file" in said
+    expect_absent(KEY, [said])
