@@ -224,7 +224,7 @@ class Member:
 
     def _change_membership(self, request: Union[AddNode, RemoveNode], timeout: Optional[float]) -> Membership:
         thread, timeout = self._running(), check_timeout(timeout)
-        if self.peers and thread.membership.term == 0:
+        if self.peers and thread.current_term == 0:
             # Now it would change this member's own list, on it alone, and members whose lists differ elect nobody.
             began_at = time.monotonic()
             thread.wait_for_leader(timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,6 +15,9 @@ from typing import Callable, Dict, Iterator, Set
 import pytest
 from children import Child
 from peers import folder, listen, log, node_to, played  # noqa: F401  # fixtures too
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and with them every child that tests it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PATIENCE = 2.0  # seconds that threads, processes and files have to end, on a machine that is busy
 
