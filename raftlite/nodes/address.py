@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import struct
+import sys
 import time
 from typing import Any, Iterator, Tuple, Union
 
@@ -18,6 +19,7 @@ Address = Union[str, Tuple[str, int]]
 """What callers may give: text, or a `(host, port)` pair as `multiprocessing.connection` takes it."""
 
 _WILDCARDS = ("", "0", "0.0.0.0", "::", "::0")
+_UNIX_REFUSES_FOR_THE_DEAD_ALONE = sys.platform == "linux"  # BSD and macOS refuse where a listener is merely too busy
 _FORMS = "but must be 'host:port' or the path of a Unix socket"
 
 
@@ -136,6 +138,8 @@ def nobody_listens(family: int, place: Any, timeout: float) -> bool:
     look again then. A connection that is closed in order, or not answered within `timeout` seconds, proves nothing: a
     listener that is alive does so too.
     """
+    if family == getattr(socket, "AF_UNIX", None) and not _UNIX_REFUSES_FOR_THE_DEAD_ALONE:
+        return False
     give_up_at, pause = time.monotonic() + timeout, 0.0001
     while time.monotonic() < give_up_at:
         try:

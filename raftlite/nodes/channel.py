@@ -46,6 +46,7 @@ _LENGTH = struct.Struct("!i")
 MOST_AT_ONCE = 8_192  # bytes
 TLS_ONLY = b"#TLS#"  # what a listener that speaks TLS says without it, to whoever waits for it to begin
 _TLS_BEGINS = b"\x16\x03"  # a handshake (RFC 8446, 5.1)
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # needs no descriptor: there may be none left
 _DONT_WAIT: Optional[int] = getattr(socket, "MSG_DONTWAIT", None)
 
 _HANDSHAKE_ERRORS = (AuthenticationError, AssertionError, EOFError, OSError, ValueError)
@@ -184,7 +185,7 @@ class Channel(forks.Forkable):
         """Whether a read would not block after `seconds`: on a channel that only writes, the peer has gone."""
         try:
             if seconds or _DONT_WAIT is None:
-                with selectors.DefaultSelector() as selector:
+                with _Selector() as selector:
                     selector.register(self._socket, selectors.EVENT_READ)
                     return bool(selector.select(seconds))
             self._socket.recv(1, socket.MSG_PEEK | _DONT_WAIT)
