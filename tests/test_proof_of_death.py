@@ -29,6 +29,13 @@ EAGER = Timing(heartbeat_interval=0.02, election_timeout=0.05, message_timeout=0
 LOOKS = 2  # so often each follower looks whether the leader is gone
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
+
+
+def slowly(*values: Any) -> Any:
+    """A case that differs little from one of the quick tests."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 each_kind = pytest.mark.parametrize("kind", ["unix", "tcp"])
 
@@ -67,11 +74,6 @@ taken = []
 for line in sys.stdin:
     exec(line)
 '''
-
-
-def slowly(*values: Any) -> Any:
-    """A case that differs little from one of the quick tests."""
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 class Follower(Member):
@@ -236,7 +238,7 @@ def looks(monkeypatch: Any) -> List[bool]:
 # --- Never on a suspicion ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "ending"), [("unix", "end"), ("tcp", "end"), ("tcp", "reset")])
+@pytest.mark.parametrize(("kind", "ending"), [("unix", "end"), slowly("tcp", "end"), ("tcp", "reset")])
 @pytest.mark.parametrize("treat", ["pass", "swallow", slowly("end")])
 def test_cut_connections_prove_nothing(cluster: Any, looks: List[bool], kind: str, ending: str, treat: str) -> None:
     """The leader lives, whatever becomes of the connections that are dialled next."""
@@ -299,7 +301,7 @@ def test_a_leader_that_is_stopped_is_not_dead(
     leader.expect("True")
 
 
-@each_kind
+@pytest.mark.parametrize("kind", [slowly("unix"), "tcp"])
 def test_a_leader_without_file_descriptors_is_not_dead(
     cluster: Any, looks: List[bool], start_child: Any, kind: str
 ) -> None:
@@ -413,8 +415,8 @@ def test_a_unix_socket_is_looked_for_where_it_was_dialled(folder: Any, listen: A
         ("tcp", KILL),
         ("unix", "os._exit(0)"),
         ("tcp", "os.abort()"),
-        ("unix", "os.kill(os.getpid(), signal.SIGSEGV)"),
-        ("unix", f"fork(); {KILL}"),
+        slowly("unix", "os.kill(os.getpid(), signal.SIGSEGV)"),
+        slowly("unix", f"fork(); {KILL}"),
         ("tcp", f"fork(); {KILL}"),
         ("tcp", "subprocess.Popen(['cat'], stdout=-3, stderr=-3); os._exit(0)"),
     ],
