@@ -714,6 +714,19 @@ def test_a_name_that_is_not_known_is_an_error_of_the_listener_that_names_it(monk
         ConnectionListener("no.such.host:7000", node_id="a", authkey=KEY)
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system does not limit how long TCP tries")
+def test_a_connection_is_given_up_soon_after_the_network_was_cut_but_not_for_one_lost_packet(place: Place) -> None:
+    """TCP tries again after ever longer pauses: after a long cut, members would not hear of each other for as long."""
+    sock = place.socket(place.listener("a").address)
+
+    def seconds(option: int) -> int:
+        return sock.getsockopt(socket.IPPROTO_TCP, option)
+
+    given_up_after = seconds(socket.TCP_USER_TIMEOUT) / 1_000
+    assert 0 < given_up_after <= 4
+    assert (given_up_after - seconds(socket.TCP_KEEPIDLE)) / seconds(socket.TCP_KEEPINTVL) >= 3  # probes must be lost
+
+
 def test_a_name_that_is_not_known_is_a_trouble_of_the_handle_that_says_so(place: Place, monkeypatch: Any) -> None:
     here = place.listener("a")
     monkeypatch.setattr(socket, "getaddrinfo", unresolvable)

@@ -183,7 +183,9 @@ def keep_alive(sock: socket.socket) -> None:
             sock.setsockopt(level, getattr(socket, name), value)
 
 
-_KEEP_ALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
+# The longer a network was cut, the longer TCP waits to try again; a new connection is heard at once. Three probes fit
+# in, so that a few lost packets end no idle connection.
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 4_000))
 
 
 def _limit(sock: socket.socket, seconds: float) -> None:
