@@ -39,6 +39,8 @@ def _run(options: argparse.Namespace, say: Output) -> int:
     )
     left_out = missing_here(options.step_clock)
     names = [name for name in options.fault or FAULTS if name not in left_out]
+    if not names:
+        sys.exit("\n".join(f"There can be no {name} here: {why}." for name, why in left_out.items()))
     say.begin(options, timing, left_out)
     interrupted = False
     with _network(options, node_ids, say) as network, Cluster(network, timing, broken=options.broken) as cluster:

@@ -97,6 +97,12 @@ def partition_leader(scene: Scene) -> Iterator[str]:
     yield f"{leader} alone"
 
 
+@fault("partition, everybody alone")
+def partition_all(scene: Scene) -> Iterator[str]:
+    scene.cluster.network.split()
+    yield "all"
+
+
 @fault("delay and jitter")
 def delay(scene: Scene) -> Iterator[str]:
     """1 to 200 ms each way, short ones as often as long ones."""

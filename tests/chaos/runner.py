@@ -18,6 +18,7 @@ from .cluster import ENDS_WITHIN, Cluster
 from .faults import FAULTS, Scene, schedule
 from .links import Network
 
+GIVEN_UP_AFTER = 4.0  # seconds for which TCP tries to send what nobody acknowledges; where the system lets us say so
 BUSY_MACHINE = 2.0  # seconds that Python takes to start and to be scheduled, on two cores with other work
 
 
@@ -43,10 +44,12 @@ def bound_after(lasted: float, timing: Timing, network: Network) -> float:
 
     An attempt to connect may just have begun to fail, and is tried again after a pause. A silence is borne for up to
     two election timeouts, a restarted member refuses its vote for one, and two or three elections may end without a
-    winner, each for up to two. TCP sends again what was lost after as long a silence as there was already.
+    winner, each for up to two. TCP sends again what was lost after as long a silence as there was already, until it is
+    given up for a new connection.
     """
     connecting = timing.message_timeout + LONGEST_PAUSE
-    return connecting + 9 * timing.election_timeout + BUSY_MACHINE + (lasted if network.keeps_backing_off else 0.0)
+    backing_off = min(lasted, GIVEN_UP_AFTER) if network.keeps_backing_off else 0.0
+    return connecting + 9 * timing.election_timeout + BUSY_MACHINE + backing_off
 
 
 class Run:
