@@ -77,7 +77,12 @@ class Authority:
         return path
 
 
-CLIENTS_ONLY = ExtendedKeyUsageOID.CLIENT_AUTH
+CLIENTS_ONLY, SERVERS_ONLY = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+
+
+def password_pem() -> bytes:
+    """A key that nobody can use without a password."""
+    return private_pem(ec.generate_private_key(ec.SECP256R1()), b"password")
 
 
 def private_pem(key: Any, password: bytes = b"") -> bytes:

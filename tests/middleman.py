@@ -21,6 +21,7 @@ class Middleman:
     """Listens at `address` and passes every connection on to `target`. Also a context manager.
 
     `treat` says what becomes of new connections: "pass", "swallow" (accept and say nothing), "end" and "reset".
+    `alter` is given what passes, and returns what is passed on.
     """
 
     def __init__(self, address: str = "127.0.0.1:0") -> None:
@@ -28,6 +29,7 @@ class Middleman:
         self.address = address if is_path(address) else normalize(self._socket.getsockname()[:2])
         self.target = ""
         self.treat = "pass"
+        self.alter: Callable[[bytes], bytes] = lambda data: data
         self.arrivals = 0  # connections accepted so far
         self._partners: Dict[socket.socket, socket.socket] = {}
         self._swallowed: List[socket.socket] = []
@@ -115,7 +117,7 @@ class Middleman:
             with contextlib.suppress(OSError):
                 data = sock.recv(65536)
                 if data:
-                    return partner.sendall(data)
+                    return partner.sendall(self.alter(data))
             self._close_pair(sock, partner)
 
         return pump
