@@ -127,7 +127,7 @@ def test_a_message_that_is_written_in_parts_arrives(ca, join):
     assert [b.inbox.get(timeout=PATIENCE) for _ in messages] == messages
 
 
-# --- Who is refused, and what both sides say --------------------------------------------------------------------------------
+# --- Who is refused, and what both sides say ----------------------------------------------------------------------
 
 
 REFUSED = {
