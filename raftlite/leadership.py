@@ -108,6 +108,10 @@ class Callbacks:
 
     # --- Calling: the election thread -------------------------------------------------------------
 
+    def grant(self, node_id: str, token: int, lease_expires_at: float, clock: Callable[[], float]) -> Leadership:
+        """Make what `elected` then tells the program of."""
+        return Leadership(node_id, token, lease_expires_at, clock)
+
     def elected(self, leadership: Leadership) -> None:
         """A grant begins."""
         with self._lock:

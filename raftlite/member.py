@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
+from dataclasses import asdict
+from multiprocessing import current_process
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
 from raftlite.errors import ConfigError, MembershipError, MemberStopped, RaftliteError, StorageError
-from raftlite.leadership import Callback, Leadership
+from raftlite.leadership import Callback, Callbacks, Leadership
 from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, founding_membership
 from raftlite.messages import AddNode, RemoveNode
 from raftlite.nodes import secure
@@ -22,6 +25,10 @@ from raftlite.status import Status
 from raftlite.storage import MemoryStorage, SQLiteStorage, Storage, file_name
 from raftlite.thread import ElectionThread
 from raftlite.timing import Timing, check_timeout, is_number
+
+if TYPE_CHECKING:
+    from raftlite.isolated import IsolatedElection
+    from raftlite.nodes.tls import TlsContext
 
 LONGEST_REQUEST = 3_600.0  # seconds
 MOST_WAITING = 16  # requests of the command line, each of which holds a thread until the cluster has answered
@@ -38,7 +45,8 @@ class Member:
     `raftlite.tls_context`, encrypts what members say to each other; all of them need one. Votes are saved in
     `data_dir`; without it they are forgotten with the process, and safety then rests on timing (see `MemoryStorage`).
     `voter=False` makes an observer, which follows the leader and never votes. `min_nodes` and `max_nodes` count voters,
-    this one included: no election starts before `min_nodes` are known.
+    this one included: no election starts before `min_nodes` are known. `isolated=True` runs the election in a child
+    process, for a program that may hold the interpreter for seconds; the callbacks still run in this one.
 
     Callbacks run on a thread of their own, in order: `on_elected(leadership)`, `on_lost(leadership)`,
     `on_leader_changed(leader_id, term)`.
@@ -61,6 +69,7 @@ class Member:
         min_nodes: Optional[int] = None,
         max_nodes: Optional[int] = None,
         voter: bool = True,
+        isolated: bool = False,
         on_elected: Optional[Callback] = None,
         on_lost: Optional[Callback] = None,
         on_leader_changed: Optional[Callback] = None,
@@ -79,11 +88,13 @@ class Member:
             raise ConfigError("data_dir is '', but must be the path of a folder")
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._timing, self._min_nodes, self._max_nodes, self._voter = timing, min_nodes, max_nodes, voter
+        self._is_isolated = _check_isolated(isolated, self._ssl_context)
         self._memory = MemoryStorage()
         self._callbacks: List[Any] = []  # (name of the registering method, callback), for each start anew
         self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(MOST_WAITING)
-        self._thread: Optional[ElectionThread] = None
+        self._thread: Optional[Union[ElectionThread, IsolatedElection]] = None
+        self._isolation: Optional[IsolatedElection] = None  # in the place of listener and storage
         self._listener: Optional[ConnectionListener] = None
         self._storage: Optional[Storage] = None
         for name, callback in (
@@ -106,11 +117,11 @@ class Member:
         if self._thread is not None:
             self._thread.check_process()
         with self._lock:
-            if self._listener is not None or self._storage is not None:
+            if self._listener is not None or self._storage is not None or self._isolation is not None:
                 raise MemberStopped(f"{self.node_id} runs already: call stop() first")
             self._check_former_life()
             try:
-                self._assemble()
+                self._isolate() if self._is_isolated else self._assemble()
             except BaseException:
                 self._take_apart()
                 raise
@@ -162,7 +173,8 @@ class Member:
     @property
     def address(self) -> Optional[str]:
         """Where this member listens: `listen`, with the port that the system chose where it was 0."""
-        return self.listen if self._listener is None else self._listener.address
+        place = self._isolation or self._listener
+        return self.listen if place is None else place.address
 
     def status(self) -> Status:
         """This member's view at this moment, with the reason where there is no leader."""
@@ -260,6 +272,35 @@ class Member:
             self._thread.start()
             undo.pop_all()  # from now on the thread closes the nodes
 
+    def _isolate(self) -> None:
+        from raftlite.isolated import IsolatedElection
+
+        self._isolation = IsolatedElection(self._settings(), self._memory)
+        for name, callback in self._callbacks:
+            getattr(self._isolation, name)(callback)
+        self._isolation.start()
+        self._thread = self._isolation
+
+    def _settings(self) -> Dict[str, Any]:
+        """What the child process needs to know, as JSON data."""
+        key, tls = self._authkey, self._ssl_context
+        return {
+            "node_id": self.node_id,
+            "peers": self.peers,
+            "listen": self.listen,
+            "advertise": self._advertise,
+            "authkey": None if key is None else (key.encode() if isinstance(key, str) else key).hex(),
+            "family_key": bytes(current_process().authkey).hex(),
+            "tls_files": None if tls is None else {"cert": tls.cert, "key": tls.key, "ca": tls.ca},
+            "cluster": self._cluster,
+            "data_dir": None if self._data_dir is None else str(self._data_dir),
+            "timing": asdict(self._timing),
+            "min_nodes": self._min_nodes,
+            "max_nodes": self._max_nodes,
+            "voter": self._voter,
+            "log_level": logging.getLogger("raftlite").getEffectiveLevel(),
+        }
+
     def _open_listener(self, address: str) -> ConnectionListener:
         return ConnectionListener(
             address,
@@ -281,10 +322,15 @@ class Member:
             storage=self._storage,
             inbox=None if self._listener is None else self._listener.inbox,
             node_factory=self._make_node,
+            callbacks=self._make_callbacks(),
         )
         for name, callback in self._callbacks:
             getattr(thread, name)(callback)
         return thread
+
+    def _make_callbacks(self) -> Optional[Callbacks]:
+        """What stands in for the thread of the callbacks, where there is such a thing."""
+        return None
 
     def _open_storage(self) -> Storage:
         if self._data_dir is None:
@@ -298,6 +344,9 @@ class Member:
     def _take_apart(self) -> None:
         listener, self._listener = self._listener, None
         storage, self._storage = self._storage, None
+        isolation, self._isolation = self._isolation, None
+        if isolation is not None:
+            isolation.close()
         if listener is not None:
             listener.close()
         if storage is not None:
@@ -348,7 +397,7 @@ class Member:
         self._callbacks.append((name, callback))
         return callback
 
-    def _running(self) -> ElectionThread:
+    def _running(self) -> Union[ElectionThread, IsolatedElection]:
         if self._thread is None:
             raise MemberStopped(f"{self.node_id} is not started: call start(), or use it in a with statement")
         return self._thread
@@ -391,6 +440,18 @@ def _check_authkey(authkey: Optional[Union[bytes, str]]) -> Optional[Union[bytes
     if authkey is not None and (not isinstance(authkey, (bytes, bytearray, str)) or not authkey):
         raise ConfigError("authkey must be bytes or a string, and not empty")
     return authkey
+
+
+def _check_isolated(isolated: bool, tls: Optional[TlsContext]) -> bool:
+    if not isinstance(isolated, bool):
+        raise ConfigError(f"isolated is {isolated!r}, but must be True or False")
+    if isolated:
+        from raftlite.lease import check_isolation
+
+        check_isolation()
+        if tls is not None and not tls.cert:
+            raise ConfigError("isolated=True needs an ssl_context that raftlite.tls_context has made of files")
+    return isolated
 
 
 def _check_timeout(seconds: Any) -> None:

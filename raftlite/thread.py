@@ -75,7 +75,8 @@ class ElectionThread:
     from a membership; without it, such a member is answered once `AddNode` brings its handle.
 
     `on_elected(leadership)`, `on_lost(leadership)` and `on_leader_changed(leader_id, term)` run on a thread of their
-    own, in order. `clock` gives seconds that never go back; `rng` draws the election timeouts.
+    own, in order; `callbacks` stands in for it where they run in another process. `clock` gives seconds that never go
+    back; `rng` draws the election timeouts.
 
     Raises `ConfigError` for a setting out of bounds, `StorageError` where the storage cannot be read.
     """
@@ -96,6 +97,7 @@ class ElectionThread:
         clock: Optional[Callable[[], float]] = None,
         rng: Optional[random.Random] = None,
         node_factory: Optional[Callable[[NodeInfo], Optional[Node]]] = None,
+        callbacks: Optional[Callbacks] = None,
     ) -> None:
         given = list(nodes)
         self._storage = storage if storage is not None else MemoryStorage()
@@ -123,7 +125,7 @@ class ElectionThread:
         ] = {}  # what was asked for, by its id(), and its answer
         self._closers: List[threading.Thread] = []
 
-        self._callbacks = Callbacks(f"raftlite-{node_id}-callbacks", self._resign_if_running)
+        self._callbacks = callbacks or Callbacks(f"raftlite-{node_id}-callbacks", self._resign_if_running)
         if on_elected:
             self.on_elected(on_elected)
         if on_lost:
@@ -369,6 +371,11 @@ class ElectionThread:
         if self._is_running:
             self.resign()
 
+    @property
+    def failure(self) -> Optional[BaseException]:
+        """What has stopped this member against its will, or None."""
+        return self._failure
+
     def _unreachable(self) -> Dict[str, str]:
         return {node_id: node.trouble for node_id, node in list(self._nodes.items()) if node.trouble}
 
@@ -508,7 +515,7 @@ class ElectionThread:
         self._callbacks.lost()
         lease = self._election.lease_expires_at
         if event.leader_id == self.node_id and lease is not None and not self._is_cut_off:
-            self._leadership = Leadership(self.node_id, event.term, lease, self._clock)
+            self._leadership = self._callbacks.grant(self.node_id, event.term, lease, self._clock)
             self._callbacks.elected(self._leadership)
             time.sleep(0.0001)  # lets that thread have the interpreter before this one prepares the next round
         self._callbacks.leader_changed(event.leader_id, event.term)
