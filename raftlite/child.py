@@ -117,7 +117,7 @@ class ElectionProcess:
 
     def _read(self) -> None:
         try:
-            program = _descriptor_of(self._settings["pid"])
+            program = _descriptor_of(self._settings["program"])
             sources: List[Any] = [self._line] if program is None else [self._line, program]
             while program not in wait(sources):
                 self._hear(self._line.receive())
@@ -274,7 +274,7 @@ class _Member(Member):
 
     @classmethod
     def of(cls, settings: Content, relay: Relay) -> _Member:
-        settings = {name: value for name, value in settings.items() if name not in ("pid", "log_level")}
+        settings = {name: value for name, value in settings.items() if name not in ("program", "log_level")}
         current_process().authkey = bytes.fromhex(settings.pop("family_key"))
         key, saved, files = settings.pop("authkey"), settings.pop("saved"), settings.pop("tls_files")
         member = cls(

@@ -92,23 +92,24 @@ class IsolatedElection(forks.Forkable):
 
     # --- Life -------------------------------------------------------------------------------------
 
-    def start(self) -> IsolatedElection:
+    def open(self) -> None:
         """Start the process and wait until it listens; raises whatever keeps it from that."""
         with forks.lock:
             self._line, self._popen = _start_process(self._lease.fd)
             forks.add(self)
-        self._line.send({**self._settings, "saved": saved_to_plain(self._memory.load()), "pid": os.getpid()})
+        self._line.send({**self._settings, "saved": saved_to_plain(self._memory.load()), "program": os.getpid()})
         self._memory.save(Saved())  # what that process adds to it is lost unless it says farewell
         self._hear_of_start(self._line)
+
+    def start(self) -> None:
+        """Hear what the process says, and tell the program."""
         self._is_running = True
-        self._callbacks.start()
         try:
             self._reader.start()
+            self._callbacks.start()  # only now, for a callback may stop its member, which waits for the reader
         except BaseException:  # the system has no threads left
             self._is_running = False
-            self._callbacks.finish()
             raise
-        return self
 
     def _hear_of_start(self, line: Line) -> None:
         for content in line:
@@ -146,7 +147,7 @@ class IsolatedElection(forks.Forkable):
 
     def _let_go(self) -> None:
         if self._popen is not None:
-            self._popen.wait()
+            self._reap(self._popen)
         self._lease.close()
         if self._line is not None:
             with self._sending:
@@ -216,7 +217,8 @@ class IsolatedElection(forks.Forkable):
         status, leader_id = self._latest_status(), self.leader_id
         role = Role.STOPPED if self.is_forked_copy else status.role
         status = replace(status, leader_id=leader_id, role=role)
-        return replace(status, why=("" if leader_id else status.why) or explain(status, {}))
+        is_explained = status.why and leader_id is None and role is not Role.STOPPED
+        return status if is_explained else replace(status, why=explain(status, {}))
 
     def _latest_status(self) -> Status:
         """What the other process says, or what it said last where it has ended or does not answer."""
@@ -430,14 +432,17 @@ class IsolatedElection(forks.Forkable):
 
     def _end_of_process(self) -> ChildProcessError:
         assert self._popen is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(_GRACE)
-        if self._popen.returncode is None:
-            self._popen.kill()  # it has closed its end and does nothing that anybody can see
-            self._popen.wait()
-        code = self._popen.returncode
+        code = self._reap(self._popen)
         how = f"ended with status {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
         return ChildProcessError(f"its election process {how}")
+
+    @staticmethod
+    def _reap(popen: subprocess.Popen[bytes]) -> int:
+        try:
+            return popen.wait(_GRACE)
+        except subprocess.TimeoutExpired:  # it has closed its end, and does nothing any more that anybody can see
+            popen.kill()
+            return popen.wait()
 
 
 class _Silent(TimeoutError):

@@ -278,8 +278,9 @@ class Member:
         self._isolation = IsolatedElection(self._settings(), self._memory)
         for name, callback in self._callbacks:
             getattr(self._isolation, name)(callback)
-        self._isolation.start()
+        self._isolation.open()
         self._thread = self._isolation
+        self._thread.start()
 
     def _settings(self) -> Dict[str, Any]:
         """What the child process needs to know, as JSON data."""
