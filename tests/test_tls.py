@@ -362,7 +362,15 @@ def start_leader(start_child, ca, ways):
     timing = ["--heartbeat-interval=0.02", "--election-timeout=0.05"]
     options = [*peers, *timing, "--min-nodes=3", *ca.files("l").options, "--json"]
     child = start_child(COMMAND, "node", "--id=l", "--listen=127.0.0.1:0", *options)
-    return child, json.loads(child.read_line())["address"]
+    return child, address_of(child)
+
+
+def address_of(child):
+    """Where it listens; one that is a cluster of its own may say first that it leads."""
+    while True:
+        event = json.loads(child.read_line())
+        if event["event"] == "started":
+            return event["address"]
 
 
 COMMAND = "import sys; from raftlite.cli import main; sys.exit(main())"
@@ -384,7 +392,7 @@ def node(start_child, ca) -> Child:
     """`raftlite node` over TLS, a cluster of one without a key; and its address."""
     options = ["--id=a", "--listen=127.0.0.1:0", "--min-nodes=1", "--json"]
     child = start_child(COMMAND, "node", *options, *ca.files("a").options)
-    child.address = json.loads(child.read_line())["address"]
+    child.address = address_of(child)
     return child
 
 
