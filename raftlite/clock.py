@@ -1,9 +1,14 @@
-"""The clock of a running member: seconds that never go back, and go on while the machine is suspended."""
+"""The clock of a running member: seconds that never go back, and go on while the machine is suspended; and waiting."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from typing import Optional
+
+from raftlite.errors import ConfigError
+from raftlite.timing import is_number
 
 
 def _clock_id() -> int:
@@ -23,3 +28,15 @@ def boot_clock() -> float:
 def boot_clock_ns() -> int:
     """The same in nanoseconds, which two processes can share without rounding."""
     return time.monotonic_ns() if _CLOCK_ID < 0 else time.clock_gettime_ns(_CLOCK_ID)
+
+
+def check_timeout(timeout: Optional[float]) -> Optional[float]:
+    """What the system can wait for: None for what it calls too long, nothing for what is over already.
+
+    Raises `ConfigError` for what is no number of seconds.
+    """
+    if timeout is None:
+        return None
+    if not is_number(timeout) or timeout != timeout:
+        raise ConfigError(f"timeout is {timeout!r:.50}, but must be a number of seconds, or None to wait for ever")
+    return None if timeout > threading.TIMEOUT_MAX else max(0, timeout)

@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, TypeVar, Union
 
-from raftlite.clock import boot_clock
+from raftlite.clock import boot_clock, check_timeout
 from raftlite.codec import membership_from_plain
 from raftlite.election import Role, Saved
 from raftlite.errors import ForkedError, MemberStopped
@@ -36,7 +36,6 @@ from raftlite.messages import AddNode, RemoveNode
 from raftlite.nodes import forks
 from raftlite.status import Status, explain
 from raftlite.storage import MemoryStorage
-from raftlite.timing import check_timeout
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
+from raftlite.clock import check_timeout
 from raftlite.errors import ConfigError, MembershipError, MemberStopped, RaftliteError, StorageError
 from raftlite.leadership import Callback, Callbacks, Leadership
 from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, founding_membership
@@ -24,7 +25,7 @@ from raftlite.nodes.connection import ConnectionListener
 from raftlite.status import Status
 from raftlite.storage import MemoryStorage, SQLiteStorage, Storage, file_name
 from raftlite.thread import ElectionThread
-from raftlite.timing import Timing, check_timeout, is_number
+from raftlite.timing import Timing, is_number
 
 if TYPE_CHECKING:
     from raftlite.isolated import IsolatedElection

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple, Type, TypeVar, Union
 
-from raftlite.clock import boot_clock
+from raftlite.clock import boot_clock, check_timeout
 from raftlite.election import Election, Ready, Role
 from raftlite.errors import ConfigError, ForkedError, MembershipError, MemberStopped
 from raftlite.leadership import Callback, Callbacks, Leadership
@@ -48,7 +48,7 @@ from raftlite.nodes.base import Node
 from raftlite.nodes.queue import QueueNode
 from raftlite.status import Status, explain
 from raftlite.storage import MemoryStorage, Storage
-from raftlite.timing import Timing, check_timeout
+from raftlite.timing import Timing
 
 logger = logging.getLogger(__name__)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from raftlite.errors import ConfigError
 
@@ -49,18 +48,6 @@ class Timing:
     def fast(cls) -> Timing:
         """Heartbeats every 50 ms and an election timeout of 150 ms, as in the paper: for tests and demonstrations."""
         return cls(heartbeat_interval=0.05, election_timeout=0.15)
-
-
-def check_timeout(timeout: Optional[float]) -> Optional[float]:
-    """What the system can wait for: None for what it calls too long, nothing for what is over already.
-
-    Raises `ConfigError` for what is no number of seconds.
-    """
-    if timeout is None:
-        return None
-    if not is_number(timeout) or timeout != timeout:
-        raise ConfigError(f"timeout is {timeout!r:.50}, but must be a number of seconds, or None to wait for ever")
-    return None if timeout > threading.TIMEOUT_MAX else max(0, timeout)
 
 
 def is_number(value: Any) -> bool:

@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
@@ -45,11 +46,10 @@ def main() -> None:
     interpreters = [interpreter for interpreter in map(find, MINOR_VERSIONS) if interpreter and interpreter.has_venv]
     if not interpreters:
         sys.exit("No CPython from 3.9 to 3.13 here can make a virtual environment (on Debian: install python3-venv).")
-    results = []
-    for interpreter in interpreters:
-        results.append(run_suite(interpreter, sys.argv[1:]))
-        if interpreter is not interpreters[-1]:
-            print(results[-1].closing_line)
+    if not all(map(has_environment, interpreters)):  # one after the other: pip builds in this very folder
+        sys.exit(1)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(lambda interpreter: run_suite(interpreter, sys.argv[1:]), interpreters))
     sum_up(results)
 
 
@@ -109,18 +109,25 @@ def ask(path: Path, minor: int) -> list[Interpreter]:
 # ---- The suite on one of them
 
 
+def environment_of(interpreter: Interpreter) -> Path:
+    return TOP / ".cache" / "cpython-{}.{}".format(*interpreter.version.split(".")[:2])
+
+
+def has_environment(interpreter: Interpreter) -> bool:
+    """Make it, or find that it is there."""
+    command = [interpreter.path, TOP / "tests" / "environment.py", environment_of(interpreter), "test"]
+    return subprocess.run(command).returncode == 0
+
+
 def run_suite(interpreter: Interpreter, pytest_arguments: list[str]) -> Result:
-    print(f"\n---- CPython {interpreter.version}")
-    environment = TOP / ".cache" / "cpython-{}.{}".format(*interpreter.version.split(".")[:2])
-    if subprocess.run([interpreter.path, TOP / "tests" / "environment.py", environment, "test"]).returncode != 0:
-        return Result(interpreter.version, False, "no environment for the tests")
-    python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    returncode, closing_line = run_and_keep_closing_line([python, "-m", "pytest", *pytest_arguments])
+    python = environment_of(interpreter) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    command = [python, "-m", "pytest", *pytest_arguments]
+    returncode, closing_line = run_and_keep_closing_line(command, interpreter.version)
     return Result(interpreter.version, returncode == 0, closing_line)
 
 
-def run_and_keep_closing_line(command: list[str | Path]) -> tuple[int, str]:
-    """Pass the output of pytest on, all but its closing line."""
+def run_and_keep_closing_line(command: list[str | Path], version: str) -> tuple[int, str]:
+    """Pass the output of pytest on, line by line under its version."""
     closing_line = ""
     with subprocess.Popen(
         command,
@@ -134,8 +141,7 @@ def run_and_keep_closing_line(command: list[str | Path]) -> tuple[int, str]:
         for line in map(str.rstrip, pytest.stdout):
             if CLOSING_LINE.fullmatch(line):
                 closing_line = line
-            else:
-                print(line)
+            print(f"{version:8} {line}")
     return pytest.returncode, closing_line or f"pytest ended with status {pytest.returncode} before its closing line"
 
 
