@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import Optional
+from functools import partial
+from typing import Callable, Optional
 
 from raftlite.errors import ConfigError
 from raftlite.timing import is_number
@@ -25,9 +26,8 @@ def boot_clock() -> float:
     return time.monotonic() if _CLOCK_ID < 0 else time.clock_gettime(_CLOCK_ID)
 
 
-def boot_clock_ns() -> int:
-    """The same in nanoseconds, which two processes can share without rounding."""
-    return time.monotonic_ns() if _CLOCK_ID < 0 else time.clock_gettime_ns(_CLOCK_ID)
+boot_clock_ns: Callable[[], int] = time.monotonic_ns if _CLOCK_ID < 0 else partial(time.clock_gettime_ns, _CLOCK_ID)
+"""The same in nanoseconds, for two processes that share a moment without rounding, many times a second."""
 
 
 def check_timeout(timeout: Optional[float]) -> Optional[float]:

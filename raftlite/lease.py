@@ -15,7 +15,8 @@ import mmap
 import os
 import struct
 import sys
-from typing import Any, Tuple
+from functools import partial
+from typing import Any, Callable, Tuple
 
 from raftlite.clock import boot_clock_ns
 from raftlite.errors import ConfigError
@@ -24,6 +25,8 @@ _GRANT = struct.Struct("QQQ")  # token, deadline in nanoseconds, and both togeth
 _read = _GRANT.unpack_from
 _NUMBER = struct.Struct("Q")  # after them, the token given up
 _SIZE = _GRANT.size + _NUMBER.size
+_TYPE = 0 if sys.byteorder == "little" else 1  # in the answer of `_record_lock`
+_UNLOCKED = 2  # fcntl.F_UNLCK
 _TRIES = 1_000  # until a grant that is never read whole is taken for lost: its writer was stopped in the middle
 _NOTHING = (0, 0)
 
@@ -47,7 +50,7 @@ class Lease:
         os.ftruncate(self.fd, _SIZE)
         self._memory: Any = mmap.mmap(self.fd, _SIZE)
         self._given_up = 0
-        self._locked = _RecordLock(self.fd)
+        self._ask, self._answer = _record_lock(self.fd)
 
     def look(self) -> Tuple[int, int]:
         """The token that is held at this instant and for how many nanoseconds more, or (0, 0).
@@ -58,11 +61,13 @@ class Lease:
         token, deadline, check = _read(memory)
         if check != token ^ deadline:
             token, deadline = self._read_again()
-        left: int = deadline - boot_clock_ns()
+        left = deadline - boot_clock_ns()
         if left <= 0:
             self._give_up(token)
             return _NOTHING
-        if token <= self._given_up or not self._locked.is_held() or memory is not self._memory:
+        if self._ask() != 0 or self._answer[_TYPE] == _UNLOCKED:
+            return _NOTHING  # the process has ended
+        if token <= self._given_up or memory is not self._memory:
             return _NOTHING
         return token, left
 
@@ -112,34 +117,25 @@ class LeaseHolder:
         self._memory[: _GRANT.size] = _GRANT.pack(token, deadline, token ^ deadline)
 
 
-class _RecordLock:
-    """Whether another process has a lock on a file, asked of the system without letting go of the interpreter.
+def _record_lock(fd: int) -> Tuple[Callable[[], int], bytearray]:
+    """A call that asks the system whether another process has a lock on `fd`, and where the answer is then.
 
-    `fcntl.fcntl` lets go of it: beside a thread that keeps it for seconds, the answer would be seconds old.
+    It does not let go of the interpreter, as `fcntl.fcntl` does: beside a thread that keeps it for seconds, the answer
+    would be seconds old. The call returns 0 and describes the lock, whose type is the one asked for, or says "unlocked"
+    in its place. Nobody puts that back, so the lock is gone for good, whichever thread has found it.
     """
+    import ctypes
+    import fcntl
 
-    def __init__(self, fd: int) -> None:
-        import ctypes
-        import fcntl
+    class Flock(ctypes.Structure):
+        _fields_ = [
+            ("type", ctypes.c_short),
+            ("whence", ctypes.c_short),
+            ("start", ctypes.c_int64),
+            ("len", ctypes.c_int64),
+            ("pid", ctypes.c_int),
+        ]
 
-        class Flock(ctypes.Structure):
-            _fields_ = [
-                ("type", ctypes.c_short),
-                ("whence", ctypes.c_short),
-                ("start", ctypes.c_int64),
-                ("len", ctypes.c_int64),
-                ("pid", ctypes.c_int),
-            ]
-
-        self._fcntl: Any = ctypes.PyDLL(None).fcntl
-        self._lock: Any = Flock(fcntl.F_WRLCK)
-        self._unlocked = fcntl.F_UNLCK
-        self._arguments = ctypes.c_int(fd), ctypes.c_int(fcntl.F_GETLK), ctypes.byref(self._lock)
-
-    def is_held(self) -> bool:
-        """False for good once it was found not to be, also if several threads ask at once.
-
-        The system describes the lock that is there, whose type is the one asked for, or says "unlocked" in its place,
-        which nobody puts back.
-        """
-        return bool(self._fcntl(*self._arguments) == 0 and self._lock.type != self._unlocked)
+    answer = bytearray(Flock(fcntl.F_WRLCK))
+    place = ctypes.byref(Flock.from_buffer(answer))
+    return partial(ctypes.PyDLL(None).fcntl, fd, fcntl.F_GETLK, place), answer

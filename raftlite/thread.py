@@ -119,6 +119,7 @@ class ElectionThread:
         self._is_running = False
         self._is_cut_off = False  # `stop` has waited for this thread in vain
         self._stopped_by_callback = False  # the callback waits for this thread, so this one must not wait for it
+        self._has_waited = False  # in this turn, for the disk or for a callback, and not only for messages
         self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
         self._outcomes: Dict[
             int, Union[MembershipChanged, ChangeRefused, None]
@@ -395,7 +396,11 @@ class ElectionThread:
             self._end(failure)
 
     def _turn(self) -> None:
-        overdue = self._clock() >= self._election.deadline
+        late = self._clock() - self._election.deadline
+        overdue = late >= 0
+        if not self._has_waited:
+            self._note_delay(late)
+        self._has_waited = False
         # What has already arrived is heard before a timer fires, but only that much: a flood must not stop heartbeats.
         for _ in range(self.inbox.qsize() if overdue else 1):
             message = self._next_message()
@@ -408,11 +413,26 @@ class ElectionThread:
             self._carry_out(self._election.timeout(now))
 
     def _next_message(self) -> Any:
-        wait = max(0.0, self._election.deadline - self._clock())
+        deadline = self._election.deadline
+        wait = deadline - self._clock()
         try:
-            return self.inbox.get(timeout=min(wait, _LONGEST_WAIT)) if wait else self.inbox.get_nowait()
+            return self.inbox.get(timeout=min(wait, _LONGEST_WAIT)) if wait > 0 else self.inbox.get_nowait()
         except queue.Empty:
             return None
+        finally:
+            if wait > 0:
+                self._note_delay(self._clock() - deadline)
+
+    def _note_delay(self, late: float) -> None:
+        """Say why a lease has run out, or nothing was heard, where this very program has done it."""
+        if late > self._election.timing.election_timeout / 2:
+            logger.warning(
+                "%s: the election was not run for %.1f s%s: code of this program held the interpreter (the GIL), "
+                "where Member(isolated=True) would go on, or the process was suspended",
+                self.node_id,
+                late,
+                " and its lease ran out" if self._leadership and not self._leadership.valid else "",
+            )
 
     def _receive(self, message: Any) -> None:
         if type(message) is _Later:
@@ -437,6 +457,7 @@ class ElectionThread:
             outbox = [entry for entry in outbox if type(entry[1]) is not RequestVote]
         if ready.saved is not None:
             self._storage.save(ready.saved)
+            self._has_waited = True
         self._publish(ready)
         self._send_all(outbox)
 
@@ -449,6 +470,7 @@ class ElectionThread:
 
     def _hand_over(self, successor: str, message: TimeoutNow) -> None:
         """The successor campaigns once on_lost has finished here, or when the others have waited long enough."""
+        self._has_waited = True
         if self._election.role is Role.STOPPED and not self._stopped_by_callback:
             self._callbacks.wait(self._election.timing.election_timeout)
         if self._election.role is Role.STOPPED or self._callbacks.is_idle:
