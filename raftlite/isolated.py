@@ -196,10 +196,10 @@ class IsolatedElection(forks.Forkable):
     @property
     def leader_id(self) -> Optional[str]:
         """Who leads as far as this member knows, or None."""
+        if self.is_leader:
+            return self.node_id  # the event that says so may be on its way
         leader_id = None if self._status is None else self._status.leader_id
-        if self.is_forked_copy or (leader_id == self.node_id and not self.is_leader):
-            return None
-        return leader_id
+        return None if self.is_forked_copy or leader_id == self.node_id else leader_id
 
     @property
     def current_term(self) -> int:

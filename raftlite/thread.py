@@ -119,7 +119,7 @@ class ElectionThread:
         self._is_running = False
         self._is_cut_off = False  # `stop` has waited for this thread in vain
         self._stopped_by_callback = False  # the callback waits for this thread, so this one must not wait for it
-        self._has_waited = False  # in this turn, for the disk or for a callback, and not only for messages
+        self._ran_at = self._clock()  # when it last had waited for a message, the disk or a callback
         self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
         self._outcomes: Dict[
             int, Union[MembershipChanged, ChangeRefused, None]
@@ -396,11 +396,9 @@ class ElectionThread:
             self._end(failure)
 
     def _turn(self) -> None:
-        late = self._clock() - self._election.deadline
-        overdue = late >= 0
-        if not self._has_waited:
-            self._note_delay(late)
-        self._has_waited = False
+        now = self._clock()
+        self._note_delay(now - self._ran_at)
+        overdue = now >= self._election.deadline
         # What has already arrived is heard before a timer fires, but only that much: a flood must not stop heartbeats.
         for _ in range(self.inbox.qsize() if overdue else 1):
             message = self._next_message()
@@ -413,15 +411,15 @@ class ElectionThread:
             self._carry_out(self._election.timeout(now))
 
     def _next_message(self) -> Any:
-        deadline = self._election.deadline
-        wait = deadline - self._clock()
+        now, deadline = self._clock(), self._election.deadline
+        wait = deadline - now
         try:
             return self.inbox.get(timeout=min(wait, _LONGEST_WAIT)) if wait > 0 else self.inbox.get_nowait()
         except queue.Empty:
             return None
         finally:
-            if wait > 0:
-                self._note_delay(self._clock() - deadline)
+            self._ran_at = self._clock()
+            self._note_delay(self._ran_at - max(now, deadline))
 
     def _note_delay(self, late: float) -> None:
         """Say why a lease has run out, or nothing was heard, where this very program has done it."""
@@ -457,7 +455,7 @@ class ElectionThread:
             outbox = [entry for entry in outbox if type(entry[1]) is not RequestVote]
         if ready.saved is not None:
             self._storage.save(ready.saved)
-            self._has_waited = True
+            self._ran_at = self._clock()
         self._publish(ready)
         self._send_all(outbox)
 
@@ -470,9 +468,9 @@ class ElectionThread:
 
     def _hand_over(self, successor: str, message: TimeoutNow) -> None:
         """The successor campaigns once on_lost has finished here, or when the others have waited long enough."""
-        self._has_waited = True
         if self._election.role is Role.STOPPED and not self._stopped_by_callback:
             self._callbacks.wait(self._election.timing.election_timeout)
+            self._ran_at = self._clock()
         if self._election.role is Role.STOPPED or self._callbacks.is_idle:
             self._send(successor, message)
         else:

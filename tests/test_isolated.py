@@ -1,0 +1,464 @@
+"""`Member(isolated=True)`: the election in a child process, for programs that hold the interpreter."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from certificates import Authority
+from children import environment
+from peers import lines
+from threads import PATIENCE, Gate, eventually
+
+from raftlite.clock import boot_clock
+from raftlite.errors import ConfigError, MemberStopped
+from raftlite.lease import Lease
+from raftlite.member import Member
+from raftlite.timing import Timing
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="members can be isolated on Linux only")
+
+KEY = "the secret that all members share"
+TIMING = Timing(heartbeat_interval=0.05, election_timeout=0.25)
+LOYAL = Timing(heartbeat_interval=0.05, election_timeout=600.0)  # no lease runs out while the test runs
+TESTS = Path(__file__).parent
+
+
+def alone(timing=LOYAL, **settings):
+    """A cluster of one, which leads at once."""
+    return Member("a", min_nodes=1, timing=timing, isolated=True, **settings)
+
+
+def pid_of(member):
+    """The election process."""
+    return member._thread._popen.pid
+
+
+@pytest.fixture
+def addresses(folder):
+    return {node_id: str(folder / f"{node_id}.sock") for node_id in "abc"}
+
+
+@contextlib.contextmanager
+def others(addresses, timing, **settings):
+    """The members b and c, on threads of this process."""
+    with contextlib.ExitStack() as stack:
+
+        def member(node_id):
+            place = {"peers": addresses, "listen": addresses[node_id], "authkey": KEY}
+            return stack.enter_context(Member(node_id, timing=timing, **place, **settings))
+
+        yield {node_id: member(node_id) for node_id in "bc"}
+
+
+PROGRAM = f"""
+import ctypes, json, logging, os, sys, time
+from raftlite import Member, Timing
+
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s", level=logging.WARNING)
+addresses = json.loads(sys.argv[1])
+timing = Timing(heartbeat_interval=0.05, election_timeout=float(sys.argv[2]))
+isolated = sys.argv[3] == "isolated"
+member = Member("a", peers=addresses, listen=addresses["a"], authkey={KEY!r}, timing=timing, isolated=isolated)
+
+def lead():
+    while True:
+        if member.wait_for_leader(30) != "a":
+            member.transfer_leadership("a")
+        try:
+            return member.wait_until_leader(0.5)
+        except TimeoutError:
+            pass
+"""
+
+# --- The interpreter is held ---------------------------------------------------------------------------------------
+
+
+HOLDS = (
+    PROGRAM
+    + """
+hold = ctypes.PyDLL(None).usleep  # called without letting go of the interpreter
+with member:
+    leadership = lead()
+    for _ in range(2):
+        hold(600_000)
+        print(member.is_leader, leadership.valid, member.leader_id, flush=True)
+        time.sleep(0.05)
+"""
+)
+
+
+def test_a_program_that_holds_the_interpreter_for_several_election_timeouts_leads_on(start_child, addresses):
+    """And so says the program, at once, whenever it has the interpreter again."""
+    with others(addresses, TIMING):
+        child = start_child(HOLDS, json.dumps(addresses), TIMING.election_timeout, "isolated")
+        assert child.read_all() == ["True True a"] * 2
+        assert child.wait() == 0
+
+
+def test_without_isolation_it_loses_its_leadership_and_its_log_says_why(start_child, addresses):
+    """The reason is in this program, not in the network."""
+    with others(addresses, TIMING):
+        child = start_child(HOLDS, json.dumps(addresses), TIMING.election_timeout, "not")
+        said = child.read_all()
+    assert "True True a" not in said
+    why = next(line for line in said if line.startswith("WARNING") and "its lease ran out" in line)
+    assert why.startswith("WARNING a: the election was not run for 0.")
+    assert "code of this program held the interpreter (the GIL), where Member(isolated=True) would go on" in why
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "what, isolated, always_leads", [("spin", False, True), ("hold", True, True), ("hold", False, False)]
+)
+def test_a_minute_of_spinning_threads_or_a_held_interpreter_with_default_timing(what, isolated, always_leads):
+    """The figures that the documentation names, as tests/benchmarks/gil.py shows them."""
+    sys.path.insert(0, str(TESTS / "benchmarks"))
+    try:
+        import gil
+    finally:
+        sys.path.remove(str(TESTS / "benchmarks"))
+    options = argparse.Namespace(seconds=60.0 if what == "spin" else 15.0, threads=4, hold=3.0)
+    found = gil.in_a_cluster(what, isolated, options)
+    assert found["always led"] is always_leads
+    assert (max(found["b"], found["c"]) == 0) is always_leads
+    assert any("held the interpreter" in line for line in found["log"]) is not always_leads
+
+
+# --- The election process dies -------------------------------------------------------------------------------------
+
+
+def test_when_peers_see_that_the_election_process_was_killed_the_program_no_longer_believes_in_its_lease(addresses):
+    """The end of its connections is their proof, and they may elect another from then on."""
+    for _ in range(4):
+        with alone(listen=addresses["a"]) as member, socket.socket(socket.AF_UNIX) as peer:
+            leadership = member.wait_until_leader(PATIENCE)
+            peer.settimeout(PATIENCE)
+            peer.connect(addresses["a"])
+            peer.recv(1)  # it has accepted
+            os.kill(pid_of(member), signal.SIGKILL)
+            with contextlib.suppress(ConnectionResetError):
+                while peer.recv(65536):
+                    pass
+            seen = member.is_leader, leadership.valid
+            assert seen == (False, False)
+
+
+def test_a_member_whose_election_process_is_killed_ends_visibly(log):
+    """Waiters, callbacks, the status and the log hear of it."""
+    told, said = queue.Queue(), queue.Queue()
+    with alone(on_lost=told.put) as member:
+        leadership = member.wait_until_leader(PATIENCE)
+
+        def wait():
+            try:
+                member._running()._wait(lambda: None, PATIENCE, "nothing")
+            except MemberStopped as error:
+                said.put((str(error), type(error.__cause__)))
+
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        os.kill(pid_of(member), signal.SIGKILL)
+        assert told.get(timeout=PATIENCE) is leadership
+        sentence = "a was stopped by a failure: its election process was killed by SIGKILL"
+        assert said.get(timeout=PATIENCE) == (sentence, ChildProcessError)
+        waiter.join()
+        assert leadership.lost.is_set()
+        assert member.leader_id is None
+        assert member.status().why == "stopped: ChildProcessError: its election process was killed by SIGKILL"
+        with pytest.raises(MemberStopped, match=sentence):
+            member.add_node("b", "127.0.0.1:1")
+    assert lines(log, "its election process was killed by SIGKILL", logging.ERROR)
+    with member:
+        assert member.wait_until_leader(PATIENCE).token >= 1  # it may start again
+
+
+def test_an_election_process_that_is_stopped_loses_the_lease_and_the_grant_never_comes_back():
+    """Nothing renews the lease meanwhile."""
+    with alone(timing=TIMING) as member:
+        leadership = member.wait_until_leader(PATIENCE)
+        os.kill(pid_of(member), signal.SIGSTOP)
+        try:
+            eventually(lambda: not leadership.valid, "lost")
+            assert not member.is_leader and member.leader_id is None
+        finally:
+            os.kill(pid_of(member), signal.SIGCONT)
+        assert member.wait_until_leader(PATIENCE).token > leadership.token
+        assert not leadership.valid and leadership.lost.is_set()
+
+
+def test_an_election_process_that_does_not_end_is_killed(addresses):
+    """As all else of a member has ended when `stop` returns."""
+    with alone(listen=addresses["a"]) as member:
+        pid = pid_of(member)
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(TimeoutError, match=r"a has not ended within 0\.01 s"):
+            member.stop(0.01)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+# --- The program dies ----------------------------------------------------------------------------------------------
+
+
+def test_when_the_program_is_killed_the_election_process_hands_over_and_ends(start_child, addresses):
+    """Nobody waits for an election timeout, which is ten minutes here."""
+    with others(addresses, Timing(0.05, 2.0)) as members:  # so that a first leader is found soon
+        child = start_child(
+            PROGRAM + "with member: lead(), print(member._thread._popen.pid, flush=True), time.sleep(600)",
+            json.dumps(addresses),
+            2.0,
+            "isolated",
+        )
+        pid = int(child.read_line())
+        child.kill()
+        successor = eventually(lambda: {each.leader_id for each in members.values()} & {"b", "c"}, "another leader")
+        assert successor
+        eventually(lambda: not os.path.exists(f"/proc/{pid}"), "ended")
+        assert not os.path.exists(addresses["a"])
+
+
+def test_the_election_process_ends_with_the_program_though_a_fork_of_that_goes_on(start_child, addresses):
+    """Also one made in C, in which no Python code could close its copy of the line."""
+    child = start_child(
+        PROGRAM
+        + """
+with member:
+    member.is_leader
+    print(member._thread._popen.pid, flush=True)
+    if ctypes.PyDLL(None).fork() == 0:
+        sys.stdin.read()
+        os._exit(0)
+    time.sleep(600)
+""",
+        json.dumps({"a": addresses["a"]}),
+        1.0,
+        "isolated",
+    )
+    pid = int(child.read_line())
+    child.kill()
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), "ended")
+    child.close_stdin()
+
+
+def test_signals_for_the_whole_group_are_for_the_program_to_decide():
+    """Ctrl-C reaches each process of a terminal, and so does the end of its session."""
+    with alone() as member:
+        leadership = member.wait_until_leader(PATIENCE)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(pid_of(member), number)
+        assert member.status().leader_id == "a" and leadership.valid
+
+
+# --- As any other member -------------------------------------------------------------------------------------------
+
+
+def test_a_successor_begins_after_on_lost_has_finished_in_the_program(addresses):
+    """The acknowledgement comes from the program's process."""
+    happened, losing = [], Gate()
+
+    def lost(leadership):
+        losing.pass_through()
+        happened.append("lost")
+
+    place = {"peers": addresses, "listen": addresses["a"], "authkey": KEY}
+    timing = Timing(heartbeat_interval=0.05, election_timeout=1.5)
+    with (
+        Member("a", timing=timing, isolated=True, on_lost=lost, **place) as member,
+        others(addresses, timing, on_elected=lambda leadership: happened.append("elected")) as members,
+    ):
+        while members["b"].wait_for_leader(PATIENCE) != "a":
+            members["b"].transfer_leadership("a")
+            with contextlib.suppress(TimeoutError):
+                member.wait_until_leader(0.5)
+        leadership = member.wait_until_leader(PATIENCE)
+        happened.clear()
+        with losing:
+            member.transfer_leadership("b")
+            losing.wait_until_reached()
+            assert leadership.lost.is_set() and not leadership.valid and not member.is_leader
+            assert happened == []
+        members["b"].wait_until_leader(PATIENCE)
+        eventually(lambda: len(happened) == 2, "told")
+    assert happened[:2] == ["lost", "elected"]
+
+
+def test_an_isolated_member_lets_others_in_and_answers_the_command_line(addresses):
+    """The answer to `raftlite status` comes from its election process."""
+    place = {"authkey": KEY, "timing": TIMING}
+    with alone(timing=TIMING, listen=addresses["a"], authkey=KEY) as member:
+        member.wait_until_leader(PATIENCE)
+        assert member.add_node("b", addresses["b"], voter=False, timeout=PATIENCE).ids == {"a", "b"}
+        with Member("b", listen=addresses["b"], voter=False, isolated=True, **place) as observer:
+            assert observer.wait_for_leader(PATIENCE) == "a"
+            with pytest.raises(TimeoutError, match="b does not lead after 0 s: a leads"):
+                observer.wait_until_leader(0)
+            command = [sys.executable, "-m", "raftlite", "status", addresses["b"]]
+            variables = {**environment(), "RAFTLITE_AUTHKEY": KEY}
+            answer = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
+        assert "leader   a" in answer and "b (observer)" in answer
+        assert member.remove_node("b", timeout=PATIENCE).ids == {"a"}
+
+
+@pytest.mark.parametrize("trouble", ["address", "votes", "key"])
+def test_what_keeps_a_member_from_starting_is_said_in_the_same_words(addresses, tmp_path, trouble):
+    """By the same type of error, and nothing is left behind."""
+    settings = {
+        "address": {"listen": addresses["a"]},
+        "votes": {"data_dir": tmp_path},
+        "key": {"listen": "0.0.0.0:0"},
+    }[trouble]
+
+    def outcome(isolated):
+        member = Member("a", min_nodes=1, isolated=isolated, **settings)
+        with pytest.raises((OSError, ConfigError)) as error:
+            member.start()
+        with pytest.raises(MemberStopped, match="a is not started"):
+            member.status()
+        return type(error.value), str(error.value), getattr(error.value, "errno", None)
+
+    taken = {name: value for name, value in settings.items() if trouble != "key"}
+    with Member("a", min_nodes=1, **taken):
+        assert outcome(isolated=True) == outcome(isolated=False)
+
+
+def test_the_key_is_neither_among_the_arguments_nor_the_variables(addresses):
+    """Where anybody on the machine could read it."""
+    with alone(listen=addresses["a"], authkey=KEY) as member:
+        for name in ("cmdline", "environ"):
+            text = Path(f"/proc/{pid_of(member)}/{name}").read_bytes()
+            assert KEY.encode() not in text and KEY.encode().hex().encode() not in text
+
+
+def test_the_election_process_writes_to_the_log_of_the_program(log):
+    """Under the names of its own modules, so that the program's settings hold."""
+    with alone() as member:
+        member.wait_until_leader(PATIENCE)
+    assert "a term 1: follower -> leader (1 of 1 votes)" in [
+        record.getMessage() for record in log.records if record.name == "raftlite.thread"
+    ]
+
+
+def test_isolated_is_true_or_false():
+    with pytest.raises(ConfigError, match="isolated is 'yes', but must be True or False"):
+        Member("a", isolated="yes")
+
+
+def test_over_tls_the_election_process_reads_the_files_itself(addresses, tmp_path):
+    """A context that was made in another way holds a key that cannot be given to another process."""
+    files = Authority(tmp_path).files("a")
+    contexts = files.context
+    with alone(listen=addresses["a"], ssl_context=contexts) as member:
+        member.wait_until_leader(PATIENCE)
+        command = [sys.executable, "-m", "raftlite", "status", addresses["a"], *files.options]
+        assert "leader   a" in subprocess.run(command, env=environment(), capture_output=True, text=True).stdout
+    pair = (contexts.server, contexts.client)
+    with pytest.raises(ConfigError, match=r"isolated=True needs an ssl_context that raftlite\.tls_context has made"):
+        Member("a", isolated=True, ssl_context=pair)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_holds_for_any_member_holds_for_an_isolated_one():
+    """Those tests that change the insides of this process are left out: the election is in another one."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "isolated_members"]
+    command += ["-k", "not fails_late and not cannot_be_begun", str(TESTS / "test_member.py")]
+    variables = {**environment(), "PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    run = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=TESTS.parent)
+    assert run.returncode == 0, run.stdout
+
+
+# --- The shared lease ----------------------------------------------------------------------------------------------
+
+
+HOLDER = """
+import os, sys
+from raftlite.lease import LeaseHolder
+
+program, fd = sys.argv[1:]
+holder = LeaseHolder(os.open(f"/proc/{program}/fd/{fd}", os.O_RDWR))
+print("ready")
+for line in sys.stdin:
+    word, *numbers = line.split()
+    print(getattr(holder, word)(int(numbers[0]), *map(float, numbers[1:])))
+"""
+
+
+@pytest.fixture
+def shared(start_child):
+    """The program's end of a lease, and a process that holds the other end."""
+    lease = Lease()
+    child = start_child(HOLDER, os.getpid(), lease.fd)
+    child.expect("ready")
+    yield lease, child
+    lease.close()
+
+
+def do(child, *words):
+    child.tell(" ".join(map(str, words)))
+    return child.read_line()
+
+
+def test_a_lease_is_held_until_its_deadline_and_never_again(shared):
+    """Also if it is renewed when the program has seen it run out, of which the other process learns."""
+    lease, child = shared
+    assert lease.look() == (0, 0)
+    do(child, "hold", 7, boot_clock() + 600)
+    token, left = lease.look()
+    assert token == 7 and 0 < left <= 600e9
+    do(child, "hold", 7, boot_clock() - 0.001)
+    assert do(child, "is_given_up", 7) == "False"
+    assert lease.look() == (0, 0)
+    assert do(child, "is_given_up", 7) == "True"
+    do(child, "hold", 7, boot_clock() + 600)
+    assert lease.look() == (0, 0)
+    do(child, "hold", 8, boot_clock() + 600)
+    assert lease.look()[0] == 8
+    assert do(child, "is_given_up", 8) == "False"
+    do(child, "release", 7)  # the end of an earlier grant
+    assert lease.look()[0] == 8
+    do(child, "release", 8)
+    assert lease.look() == (0, 0)
+
+
+def test_a_lease_ends_with_the_process_that_holds_it_or_with_its_descriptor(shared):
+    """Whatever the deadline says."""
+    lease, child = shared
+    do(child, "hold", 7, boot_clock() + 600)
+    assert lease.look()[0] == 7
+    child.kill()
+    assert lease.look() == (0, 0) == lease.look()
+
+
+def test_a_lease_that_is_half_written_is_not_believed(shared):
+    """A token and a deadline that do not belong together."""
+    lease, child = shared
+    do(child, "hold", 7, boot_clock() + 600)
+    lease._memory[0] ^= 1
+    assert lease.look() == (0, 0)
+
+
+def test_a_lease_whose_file_the_program_has_closed_is_not_believed(start_child):
+    """As programs do that close every descriptor; what the number means then has no lock."""
+    lease = Lease()
+    child = start_child(HOLDER, os.getpid(), lease.fd)
+    child.expect("ready")
+    do(child, "hold", 7, boot_clock() + 600)
+    assert lease.look()[0] == 7
+    os.close(lease.fd)
+    try:
+        assert lease.look() == (0, 0)
+    finally:
+        lease.fd = -1
