@@ -22,7 +22,7 @@ import threading
 import time
 import timeit
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Set
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
@@ -64,7 +64,7 @@ def in_a_cluster(what: str, isolated: bool, options: argparse.Namespace) -> Dict
         for process in processes:
             process.start()
         found: Dict[str, Any] = {}
-        while len(found) < 4:
+        while len(found) < 5:
             found.update(results.get(timeout=PATIENCE + options.seconds))
         for process in processes:
             process.join()
@@ -74,12 +74,13 @@ def in_a_cluster(what: str, isolated: bool, options: argparse.Namespace) -> Dict
 def burden(
     node_id: str, addresses: Addresses, leads: Any, over: Any, results: Any, what: str, isolated: bool, options: Any
 ) -> None:
-    log = keep_log()
+    log, began = keep_log(), time.process_time()
     with member_of(node_id, addresses, isolated) as member:
         leadership = lead(member)
         leads.set()
         reads = {"spin": spin, "hold": hold}[what](member, time.monotonic() + options.seconds, options)
-        results.put({"always led": all(reads) and leadership.valid, "log": list(log)})
+        share = (time.process_time() - began) / options.seconds
+        results.put({"always led": all(reads) and leadership.valid, "log": list(log), "share": share})
         over.set()
 
 
@@ -122,13 +123,14 @@ def hold(member: Member, end: float, options: Any) -> List[bool]:
 
 
 def watch(node_id: str, addresses: Addresses, leads: Any, over: Any, results: Any) -> None:
-    leaders: List[str] = []
+    terms: Set[int] = set()
     with member_of(node_id, addresses, isolated=False) as member:
         leads.wait()
         member.wait_for_leader(PATIENCE)
-        member.on_leader_changed(lambda leader_id, term: leaders.append(leader_id) if leader_id else None)
+        member.on_leader_changed(lambda leader_id, term: terms.add(term) if leader_id else None)
+        first = member.status().current_term
         over.wait()
-        results.put({node_id: len(leaders)})
+        results.put({node_id: len(terms - {first})})
 
 
 def member_of(node_id: str, addresses: Addresses, isolated: bool) -> Member:
@@ -149,7 +151,8 @@ def keep_log() -> List[str]:
 
 def show(title: str, found: Dict[str, Any]) -> None:
     led = "is_leader was always true" if found["always led"] else "is_leader was false at times"
-    print(f"{title}: {max(found['b'], found['c'])} changes of the leader; {led}", flush=True)
+    share = f"it had {found['share']:.0%} of a processor"
+    print(f"{title}: {max(found['b'], found['c'])} changes of the leader; {led}; {share}", flush=True)
     for line in dict.fromkeys(found["log"][:1] + found["log"][-1:]):
         print(f"    its log: {line}")
 
