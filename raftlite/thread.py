@@ -421,15 +421,17 @@ class ElectionThread:
             self._ran_at = self._clock()
             self._note_delay(self._ran_at - max(now, deadline))
 
-    def _note_delay(self, late: float) -> None:
+    def _note_delay(self, late: float, or_else: str = "") -> None:
         """Say why a lease has run out, or nothing was heard, where this very program has done it."""
         if late > self._election.timing.election_timeout / 2:
+            lease = self._status.lease_expires_at
             logger.warning(
                 "%s: the election was not run for %.1f s%s: code of this program held the interpreter (the GIL), "
-                "where Member(isolated=True) would go on, or the process was suspended",
+                "where Member(isolated=True) would go on, or the process was suspended%s",
                 self.node_id,
                 late,
-                " and its lease ran out" if self._leadership and not self._leadership.valid else "",
+                " and its lease ran out" if lease is not None and lease <= self._clock() else "",
+                or_else,
             )
 
     def _receive(self, message: Any) -> None:
@@ -454,8 +456,10 @@ class ElectionThread:
             self._send_all(entry for entry in outbox if type(entry[1]) is RequestVote)
             outbox = [entry for entry in outbox if type(entry[1]) is not RequestVote]
         if ready.saved is not None:
+            began_at = self._clock()
             self._storage.save(ready.saved)
             self._ran_at = self._clock()
+            self._note_delay(self._ran_at - began_at, ", or the disk is slow")
         self._publish(ready)
         self._send_all(outbox)
 
