@@ -196,6 +196,7 @@ class Election:
                 self._send_heartbeats(self._leader, now)
                 self._pass_requests_on(now)
                 self._change_next(now)
+                self._resume_transfer(now)
             else:
                 self._start_pre_vote(now)
         return self._ready(now)
@@ -430,6 +431,7 @@ class Election:
             leader.record_answer(response, now)
             self._hasten_second_round(leader, now)
             self._change_next(now)
+            self._resume_transfer(now)
 
     # === Beyond Figure 2 ==========================================================================
 
@@ -494,6 +496,8 @@ class Election:
             self._conclude(leader, leader.changes.pop(0), "refused", UNKNOWN_OUTCOME)
         for change in leader.changes:
             self._conclude(leader, change, "again")
+        if leader.transfer:
+            self._answer_request(leader.transfer, "refused", f"{self.node_id} has ceased to lead")
 
     # --- Leadership transfer (thesis 3.10) and fast takeover --------------------------------------
 
@@ -513,6 +517,9 @@ class Election:
         """The leader first drops its lease and its role, for its term for ever, then tells its successor."""
         assert isinstance(change.request, TransferLeadership)
         successor = change.request.to or self._successor(leader, now)
+        if self._may_yet_answer(leader, successor, now) and not leader.transfer:
+            leader.transfer = change
+            return
         refusal = self._why_not_successor(leader, successor, now)
         if refusal:
             self._answer_request(change, "refused", refusal)
@@ -523,6 +530,17 @@ class Election:
         self._become_follower(self.current_term, now)
         self._handover = change
         self._send(successor, TimeoutNow(self.current_term, self.node_id))
+
+    def _may_yet_answer(self, leader: LeaderState, successor: Optional[str], now: float) -> bool:
+        """In the first moments of a reign nobody can tell who is slow from who is down."""
+        is_young = now < leader.elected_at + self.timing.election_timeout
+        return is_young and successor in self.membership.voters and not leader.has_heard(successor)
+
+    def _resume_transfer(self, now: float) -> None:
+        leader = self._leader
+        if leader and leader.transfer:
+            change, leader.transfer = leader.transfer, None
+            self._transfer_leadership(leader, change, now)
 
     def _why_not_successor(self, leader: LeaderState, successor: Optional[str], now: float) -> str:
         if successor is None or successor == self.node_id or successor not in self.membership.voters:

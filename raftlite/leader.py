@@ -26,6 +26,7 @@ class LeaderState:
         self.heartbeat_at = now
         self.round = 0
         self.lease_expires_at: Optional[float] = None
+        self.transfer: Optional[Change] = None  # waits for a first answer of the successor
         self.changes: List[Change] = []  # waiting, in the order they were asked for
         self.changing = False  # the first of them is in the membership, but not committed yet
         self.concluded: Dict[Tuple[str, int], ChangeResponse] = {}  # what was answered to other members
@@ -121,6 +122,10 @@ class LeaderState:
         position = self.membership.position
         holders = [voter for voter in self.membership.voters if self._installed.get(voter) == position]
         return len(holders) >= self.membership.quorum
+
+    def has_heard(self, member: Optional[str]) -> bool:
+        """Whether `member` has answered in this reign; the leader itself need not."""
+        return member == self._node_id or member in self._heard_at
 
     def up(self, now: float) -> Set[str]:
         """Members whose last answer is so recent that they are taken to be up, this one included."""

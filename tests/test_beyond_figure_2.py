@@ -976,6 +976,45 @@ def test_a_leader_does_not_hand_over_to_a_voter_that_does_not_answer():
     assert cluster.leases == ["b"]
 
 
+def leader_that_waits_for_c():
+    """It has its lease by the answer of b, and was asked to hand over to c."""
+    election = new_member("a", draw=0.0)
+    first_round = sent(become_leader(election), Heartbeat)
+    election.receive(answer(first_round["b"], "b"), 2.0)
+    ready = election.receive(TransferLeadership("c"), 2.0)
+    assert (election.role, ready.events, ready.outbox) == (Role.LEADER, (), ())
+    return election, first_round
+
+
+def test_a_transfer_in_the_first_moments_of_a_reign_waits_for_the_successor_to_answer():
+    """Who is slow looks like who is down until then: the lease was earned without it."""
+    election, first_round = leader_that_waits_for_c()
+    ready = election.receive(answer(first_round["c"], "c"), 2.125)
+    assert ready.outbox[-1] == ("c", TimeoutNow(1, "a"))
+    assert election.role is Role.FOLLOWER
+
+
+def test_a_transfer_that_waits_is_refused_when_the_successor_has_been_silent_for_an_election_timeout():
+    """The leader leads on."""
+    election, _ = leader_that_waits_for_c()
+    refused = []
+    while not refused:
+        now = election.deadline
+        ready = election.timeout(now)
+        refused = events(ready, ChangeRefused)
+        election.receive(answer(sent(ready, Heartbeat)["b"], "b"), now)
+    assert refused == [ChangeRefused(TransferLeadership("c"), "c does not answer")]
+    assert 3.0 <= now < 3.0 + 2 * TIMING.heartbeat_interval
+    assert election.role is Role.LEADER
+
+
+def test_a_transfer_that_waits_is_refused_when_the_leader_ceases_to_be_one():
+    """Every request is answered, also where it has come to nothing."""
+    election, _ = leader_that_waits_for_c()
+    ready = election.receive(heartbeat(election, "b", term=2), 2.125)
+    assert ChangeRefused(TransferLeadership("c"), "a has ceased to lead") in ready.events
+
+
 def test_leaders_that_resign_one_after_the_other_do_so_at_the_pace_of_elections():
     """Their callbacks may all fail for the same reason: whoever has resigned is not made leader again at once."""
     cluster = Cluster("abc")

@@ -337,6 +337,7 @@ class Explorer:
         leader = LeaderState(election.node_id, election.current_term, election.membership, _TIMING, 0.0)
         leader.round, leader._sent_at, leader.heartbeat_at = 1, {1: 0.0, 2: 0.0}, 1.0  # later rounds are the second
         leader._promised_until = dict.fromkeys(promised, _FAR)
+        leader._heard_at = dict.fromkeys(promised, 0.0)
         leader._installed = dict(installed)
         leader.changes = [Change(election.node_id, number, request) for number, request in enumerate(changes)]
         leader.changing, leader.departing = changing, dict(departing)
