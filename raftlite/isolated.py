@@ -373,7 +373,8 @@ class IsolatedElection(forks.Forkable):
     def _hear_lost(self, number: int, token: int) -> None:
         self._grant(token).lost.set()
         self._callbacks.lost()
-        self._grants = {each: leadership for each, leadership in self._grants.items() if each > token}
+        with self._state_changed:
+            self._grants = {each: leadership for each, leadership in self._grants.items() if each > token}
         self._acknowledge(number)
 
     def _hear_leader(self, number: int, leader: Optional[str], term: int, status: Content) -> None:
