@@ -14,6 +14,8 @@ from raftlite import Member
 
 ADDRESSES = {"a": "127.0.0.1:7601", "b": "127.0.0.1:7602", "c": "127.0.0.1:7603"}
 
+if len(sys.argv) < 2 or sys.argv[1] not in ADDRESSES:
+    sys.exit(f"usage: python {sys.argv[0]} {'|'.join(ADDRESSES)} [FOLDER OF THE VOTES]")
 name = sys.argv[1]
 folder = sys.argv[2] if len(sys.argv) > 2 else ".raftlite-data"  # where the votes are saved
 

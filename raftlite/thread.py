@@ -53,6 +53,7 @@ from raftlite.timing import Timing
 logger = logging.getLogger(__name__)
 
 EVENTS_KEPT = 1_000  # a program that never reads its events loses the oldest, and nothing else
+_STANDS = "the membership is not changed yet, but will be once a majority answers,"
 _LONGEST_WAIT = threading.TIMEOUT_MAX / 2
 _Result = TypeVar("_Result")
 _F = TypeVar("_F", bound=Callback)
@@ -283,7 +284,7 @@ class ElectionThread:
 
         leads: str = self._ask_and_wait(request, successor, timeout, f"{before} still leads")
         if to is not None and leads != to:
-            raise MembershipError(f"{leads} leads now, not {to}: another election came between")
+            raise MembershipError(f"{leads} leads now, not {to}: another was faster, or {to} may not vote yet")
         return leads
 
     def resign(self) -> None:
@@ -297,7 +298,7 @@ class ElectionThread:
         without an answer, for instance because no quorum is up: the request then goes on waiting for one.
         """
 
-        changed: Membership = self._ask_and_wait(request, lambda: None, timeout, "the membership is not changed")
+        changed: Membership = self._ask_and_wait(request, lambda: None, timeout, _STANDS)
         return changed
 
     def _ask_and_wait(

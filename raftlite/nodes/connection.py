@@ -377,7 +377,6 @@ class ConnectionListener:
         self._timing = timing
         self._nodes: Dict[str, ConnectionNode] = {}
         self._visitors: Dict[str, _Visitor] = {}  # by their ids
-        self._parted_at: Dict[str, float] = {}  # when those that have left were heard last
         self._visitor_left = threading.Condition()
         self._alive: Dict[str, str] = {}  # peer -> its latest incarnation, unless that is proved to be gone
         self._replaced: Set[str] = set()  # incarnations of visitors that fell silent, and another process came
@@ -477,8 +476,7 @@ class ConnectionListener:
             return f"another process answers as {peer} at {node.address}: two processes use one id"
         if not self._may_visit(str(peer), str(incarnation)):
             return f"another process is connected as {peer}: two processes use one id"
-        if not self._has_succeeded(str(peer), str(incarnation)):
-            return f"the process that was connected as {peer} may still be alive: two processes use one id"
+        self._wait_for_proof(str(peer), str(incarnation))
         membership = self.identity.membership()
         if membership is None or peer in membership.ids:
             return ""
@@ -498,26 +496,23 @@ class ConnectionListener:
             return True
         if incarnation in self._replaced:
             return False  # it was thought dead, but a process that is dead does not come back
-        return self._is_silent(peer)
-
-    def _is_silent(self, peer: str) -> bool:
         # A leader or candidate that lives is heard within two election timeouts. A follower may say nothing for days,
         # but so does a machine that has lost its power: let the other in, and refuse the silent one if it comes back.
-        visitor = self._visitors.get(peer)
-        heard_at = self._parted_at.get(peer, 0.0) if visitor is None else visitor.heard_at
-        return time.monotonic() - heard_at >= 2 * self._timing.election_timeout
+        return time.monotonic() - visitor.heard_at >= 2 * self._timing.election_timeout
 
-    def _has_succeeded(self, peer: str, incarnation: str) -> bool:
-        """Whether the process before it is gone, as this member's own dial must find; or has been silent for long."""
+    def _wait_for_proof(self, peer: str, incarnation: str) -> None:
+        """Let this member's own dial find out first whether the process before it is gone.
+
+        The death of a leader must be told before anything that its next life says. Where it cannot be proved, as after
+        a move to another address or for a second process with its id, it is not told at all.
+        """
         node = self._nodes.get(peer)
         if node is None:
-            return True
+            return
         node.hint()
         patience = min(4 * HINT_PATIENCE, self._timing.message_timeout / 2)
         with self._visitor_left:
-            return self._visitor_left.wait_for(
-                lambda: self._alive.get(peer, incarnation) == incarnation or self._is_silent(peer), patience
-            )
+            self._visitor_left.wait_for(lambda: self._alive.get(peer, incarnation) == incarnation, patience)
 
     def _read_as_peer(self, channel: Channel, hello: Dict[str, Any], remote: str) -> None:
         peer = str(hello["node_id"])
@@ -546,8 +541,6 @@ class ConnectionListener:
             self._visitors[visitor.node_id] = visitor
             if former is not None and former.incarnation != visitor.incarnation:
                 self._replaced.add(former.incarnation)
-            if self._alive.get(visitor.node_id, visitor.incarnation) != visitor.incarnation:
-                self._tell_death(visitor.node_id)  # before anything that the new one says
             self._alive[visitor.node_id] = visitor.incarnation
         if former is not None:
             former.channel.shut_down()
@@ -580,7 +573,6 @@ class ConnectionListener:
         with self._visitor_left:
             if self._visitors.get(visitor.node_id) is visitor:
                 del self._visitors[visitor.node_id]
-                self._parted_at[visitor.node_id] = visitor.heard_at
                 self._visitor_left.notify_all()
 
     def _read_messages(self, visitor: _Visitor) -> None:
