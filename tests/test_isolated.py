@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import logging
@@ -129,21 +128,17 @@ def test_without_isolation_it_loses_its_leadership_and_its_log_says_why(start_ch
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "what, isolated, always_leads", [("spin", False, True), ("hold", True, True), ("hold", False, False)]
-)
-def test_a_minute_of_spinning_threads_or_a_held_interpreter_with_default_timing(what, isolated, always_leads):
-    """The figures that the documentation names, as tests/benchmarks/gil.py shows them."""
-    sys.path.insert(0, str(TESTS / "benchmarks"))
-    try:
-        import gil
-    finally:
-        sys.path.remove(str(TESTS / "benchmarks"))
-    options = argparse.Namespace(seconds=60.0 if what == "spin" else 15.0, threads=4, hold=3.0)
-    found = gil.in_a_cluster(what, isolated, options)
-    assert found["always led"] is always_leads
-    assert (max(found["b"], found["c"]) == 0) is always_leads
-    assert any("held the interpreter" in line for line in found["log"]) is not always_leads
+@pytest.mark.parametrize("what, seconds, leads", [("spin", 60, True), ("isolated", 15, True), ("hold", 15, False)])
+def test_with_default_timing_only_a_held_interpreter_costs_the_lead_and_only_without_isolation(what, seconds, leads):
+    """The figures of tests/benchmarks/gil.py: four threads that spin, or an interpreter held for 3 s at a time."""
+    script = [sys.executable, TESTS / "benchmarks" / "gil.py", f"--only={what}", f"--seconds={seconds}"]
+    run = subprocess.run(script, env=environment(), capture_output=True, text=True, check=True)
+    found = json.loads(run.stdout)
+    if what == "spin" and found["share"] < 0.8:
+        pytest.skip(f"other processes left this one only {found['share']:.0%} of a processor")
+    assert found["always led"] is leads
+    assert (max(found["b"], found["c"]) == 0) is leads
+    assert any("held the interpreter" in line for line in found["log"]) is not leads
 
 
 # --- The election process dies -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What programs that keep the interpreter busy, or hold it, do to a leader; and what reading `is_leader` costs.
 
-    python tests/benchmarks/gil.py [--seconds 60] [--threads 4] [--hold 3]
+    python tests/benchmarks/gil.py [--seconds 60] [--threads 4] [--hold 3] [--only spin]
 
 Three members each time, as three processes on this machine, with default timing and saved votes. The program of the one
 that leads does what is measured, and the others count the leaders that they see from then on.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import json
 import logging
 import multiprocessing
 import os
@@ -38,7 +39,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of each of the three runs")
     parser.add_argument("--threads", type=int, default=4, help="that spin in pure Python beside the leader's election")
     parser.add_argument("--hold", type=float, default=3.0, help="seconds for which the GIL is held at a time")
+    parser.add_argument("--only", choices=["spin", "hold", "isolated"], help="one run; prints what was seen as JSON")
     options = parser.parse_args()
+    if options.only:
+        print(json.dumps(in_a_cluster(options.only.replace("isolated", "hold"), options.only == "isolated", options)))
+        return
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     rows = [
         (f"{options.threads} threads spin in pure Python", "spin", False),
