@@ -200,6 +200,7 @@ def test_members_that_believe_in_their_lease_for_ever_are_found_out():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_three_processes_in_network_namespaces_keep_their_promises_through_every_fault():
     missing = why_not()
     if missing:

@@ -123,6 +123,7 @@ def test_hostile_bytes_are_refused_or_sound() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_a_million_hostile_inputs_are_refused_or_sound() -> None:
     expect_codec_stands(INPUTS or 1_000_000, seed=2)
@@ -245,6 +246,7 @@ def test_hostile_bytes_leave_no_trace_in_a_listener(listen: Any, log: Any) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_a_million_hostile_inputs_leave_no_trace_in_a_listener(listen: Any, log: Any) -> None:
     """As many as fit into a minute, unless a number is asked for; its memory does not grow meanwhile."""

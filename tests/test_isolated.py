@@ -127,6 +127,7 @@ def test_without_isolation_it_loses_its_leadership_and_its_log_says_why(start_ch
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("what, seconds, leads", [("spin", 60, True), ("isolated", 15, True), ("hold", 15, False)])
 def test_with_default_timing_only_a_held_interpreter_costs_the_lead_and_only_without_isolation(what, seconds, leads):
@@ -373,6 +374,7 @@ def test_over_tls_the_election_process_reads_the_files_itself(addresses, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_what_holds_for_any_member_holds_for_an_isolated_one():
     """Those tests that change the insides of this process are left out: the election is in another one."""

@@ -251,6 +251,8 @@ def test_every_interleaving_of_two_members_that_let_a_third_in_is_explored() -> 
     assert min(explored.with_leader, explored.with_two_leaders, explored.with_committed_change) > 10_000
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_every_interleaving_with_crashes_is_explored() -> None:
     explored = Explorer(Bounds(members=3, terms=2, in_flight=2, crashes=2, changes=0)).explore()
     assert explored.is_complete
