@@ -3,8 +3,9 @@
     python3 tests/run_on_every_python.py [arguments for pytest]
 
 Interpreters are looked for on PATH and among pyenv's versions, and each is really started before it counts. Each has an
-environment of its own in .cache/, kept for the next time. A line per interpreter sums up; after it comes, as the very
-last line, pytest's own closing line. Standard library only.
+environment of its own in .cache/, kept for the next time. As many run at once as there are processors, since the tests
+mostly wait, and each line says whose it is; those marked as long run once, at the end, with the newest. A line per
+interpreter sums up; after it comes, as the very last line, pytest's own closing line. Standard library only.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def main() -> None:
     if not all(map(has_environment, interpreters)):  # one after the other: pip builds in this very folder
         sys.exit(1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(lambda interpreter: run_suite(interpreter, sys.argv[1:]), interpreters))
+        results = list(pool.map(lambda interpreter: run_suite(interpreter, "not long", sys.argv[1:]), interpreters))
+    results.append(run_suite(interpreters[-1], "long", sys.argv[1:]))
     sum_up(results)
 
 
@@ -119,11 +121,12 @@ def has_environment(interpreter: Interpreter) -> bool:
     return subprocess.run(command).returncode == 0
 
 
-def run_suite(interpreter: Interpreter, pytest_arguments: list[str]) -> Result:
+def run_suite(interpreter: Interpreter, which: str, pytest_arguments: list[str]) -> Result:
     python = environment_of(interpreter) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    command = [python, "-m", "pytest", *pytest_arguments]
+    command = [python, "-m", "pytest", "-m", which, *pytest_arguments]
     returncode, closing_line = run_and_keep_closing_line(command, interpreter.version)
-    return Result(interpreter.version, returncode == 0, closing_line)
+    nothing_chosen = 5  # pytest's word for it, as where the arguments name a test that is not long
+    return Result(interpreter.version, returncode in (0, nothing_chosen), closing_line)
 
 
 def run_and_keep_closing_line(command: list[str | Path], version: str) -> tuple[int, str]:
