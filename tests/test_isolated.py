@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from certificates import Authority
 from children import environment
-from peers import lines
+from peers import lines, wait_for_line
 from threads import PATIENCE, Gate, eventually
 
 from raftlite.clock import boot_clock
@@ -92,37 +93,27 @@ def lead():
 # --- The interpreter is held ---------------------------------------------------------------------------------------
 
 
-HOLDS = (
-    PROGRAM
-    + """
-hold = ctypes.PyDLL(None).usleep  # called without letting go of the interpreter
-with member:
-    leadership = lead()
-    for _ in range(2):
-        hold(600_000)
-        said = f"{member.is_leader} {leadership.valid} {member.leader_id}\\n"
-        os.write(1, said.encode())  # in one piece, as what is logged comes from another thread
-        time.sleep(0.05)
-"""
-)
+def test_the_lease_is_renewed_while_the_program_holds_the_interpreter():
+    """This very program holds it, and goes on until it has seen a later deadline."""
+    hold = ctypes.PyDLL(None).usleep  # called without letting go of the interpreter
+    with alone() as member:
+        leadership = member.wait_until_leader(PATIENCE)
+        first = boot_clock() + leadership.remaining
+        give_up_at = boot_clock() + PATIENCE
+        while boot_clock() + leadership.remaining < first + 0.01 and boot_clock() < give_up_at:
+            hold(100_000)
+        assert boot_clock() + leadership.remaining >= first + 0.01
+        assert member.is_leader and member.leader_id == "a"
 
 
-def test_a_program_that_holds_the_interpreter_for_several_election_timeouts_leads_on(start_child, addresses):
-    """And so says the program, at once, whenever it has the interpreter again."""
-    with others(addresses, TIMING):
-        child = start_child(HOLDS, json.dumps(addresses), TIMING.election_timeout, "isolated")
-        assert child.read_all() == ["True True a"] * 2
-        assert child.wait() == 0
-
-
-def test_without_isolation_it_loses_its_leadership_and_its_log_says_why(start_child, addresses):
+def test_without_isolation_the_log_of_a_program_that_holds_the_interpreter_says_why_its_lease_ran_out(log):
     """The reason is in this program, not in the network."""
-    with others(addresses, TIMING):
-        child = start_child(HOLDS, json.dumps(addresses), TIMING.election_timeout, "not")
-        said = child.read_all()
-    assert "True True a" not in said
-    why = next(line for line in said if line.startswith("WARNING") and "its lease ran out" in line)
-    assert why.startswith("WARNING a: the election was not run for 0.")
+    hold = ctypes.PyDLL(None).usleep
+    with Member("a", min_nodes=1, timing=TIMING) as member:
+        leadership = member.wait_until_leader(PATIENCE)
+        hold(600_000)
+        assert not leadership.valid
+        why = wait_for_line(log, " and its lease ran out", "a: the election was not run for ")
     assert "code of this program held the interpreter (the GIL), where Member(isolated=True) would go on" in why
 
 
