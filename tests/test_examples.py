@@ -89,7 +89,7 @@ def test_the_readme_names_both_commands() -> None:
 def test_one_process_hands_leadership_on(tmp_path: Path) -> None:
     first, over, second = run(TOP / "examples" / "one_process.py", cwd=tmp_path)
     leader = first.split()[0]
-    assert first == f"{leader} leads with token 1"
+    assert re.fullmatch(rf"{leader} leads with token \d+", first)  # a vote may be split first
     assert over == f"{leader} has stopped; its grant is over"
     assert second.split()[0] in {"a", "b", "c"} - {leader}
 
