@@ -21,7 +21,7 @@ class Timing:
     `message_timeout`: connecting, authenticating and writing to a peer may take this long.
     `clock_drift`: by how much the rates of two members' clocks may differ (0.05 is 5 %); leases are shortened by it.
     `trust_refused`: take a refused connection as proof that the peer's process is gone. Switch it off where a
-    firewall forges resets.
+    firewall refuses connections for a process that is alive.
 
     Raises `ConfigError` for a value out of its bounds.
     """
