@@ -140,7 +140,7 @@ def nobody_listens(family: int, place: Any, timeout: float) -> bool:
     """
     if family == getattr(socket, "AF_UNIX", None) and not _UNIX_REFUSES_FOR_THE_DEAD_ALONE:
         return False
-    give_up_at, pause = time.monotonic() + timeout, 0.0001
+    give_up_at, pause = time.monotonic() + timeout, 0.0  # what a dying process resets, it refuses an instant later
     while time.monotonic() < give_up_at:
         try:
             _wait_for_first_byte(family, place, timeout)
@@ -149,7 +149,7 @@ def nobody_listens(family: int, place: Any, timeout: float) -> bool:
             return True
         except ConnectionResetError:
             time.sleep(pause)
-            pause *= 2
+            pause = max(0.0001, 2 * pause)
         except OSError:  # also where this process can have no socket
             return False
     return False
