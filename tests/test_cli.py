@@ -18,7 +18,7 @@ import pytest
 from children import environment
 from threads import PATIENCE, eventually, is_inside
 
-from raftlite import cli, demo
+from raftlite import demo, output
 from raftlite.cli import main
 from raftlite.member import Member
 from raftlite.storage import SQLiteStorage
@@ -160,9 +160,9 @@ def test_a_signal_at_any_moment_ends_the_wait_for_it(start_child):
     child = start_child(
         """
         import os, signal, threading
-        from raftlite.cli import _stop_signals
+        from raftlite.signals import stop_signals
         for _ in range(100):
-            with _stop_signals() as ended:
+            with stop_signals() as ended:
                 threading.Timer(0.0005, os.kill, (os.getpid(), signal.SIGTERM)).start()
                 while not ended.wait(timeout=0):
                     pass
@@ -199,20 +199,20 @@ def test_an_output_that_cannot_be_written_exits_with_74_and_is_named(scratch, tm
 
 def test_a_pipe_that_is_full_for_a_moment_is_waited_for(monkeypatch):
     """One that does not block refuses what it has no room for, though its reader is alive and only slow."""
-    monkeypatch.setattr(cli, "LAST_WRITES", PATIENCE)
+    monkeypatch.setattr(output, "LAST_WRITES", PATIENCE)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with open(reader) as lines, ThreadPoolExecutor(1) as pool:
         with open(writer, "w") as out:
             while _takes(writer):
                 pass
-            output = cli._Output(out)
-            output.line("the end")
-            with output:
-                eventually(lambda: is_inside(output._thread, "_write"), "waiting for the reader")
+            lines_out = output.Output(out)
+            lines_out.line("the end")
+            with lines_out:
+                eventually(lambda: is_inside(lines_out._thread, "_write"), "waiting for the reader")
                 read = pool.submit(lines.readlines)
         assert read.result(PATIENCE)[-1] == "the end\n"
-        assert not output.is_gone
+        assert not lines_out.is_gone
 
 
 def _takes(writer):
@@ -275,19 +275,19 @@ def test_a_node_logs_every_change_of_role_if_it_is_told_to(node, tmp_path):
 
 def test_of_too_many_lines_that_nobody_reads_the_oldest_are_lost(monkeypatch):
     """And those that are left come in order. Whoever reads on wants to know who leads now."""
-    monkeypatch.setattr(cli, "LAST_WRITES", PATIENCE)
+    monkeypatch.setattr(output, "LAST_WRITES", PATIENCE)
     reader, writer = os.pipe()
     with open(reader) as lines, open(writer, "w") as out:
-        output = cli._Output(out)
-        for number in range(2 * cli.LINES_KEPT):
-            output.line(str(number))
-        with output:
+        lines_out = output.Output(out)
+        for number in range(2 * output.LINES_KEPT):
+            lines_out.line(str(number))
+        with lines_out:
             pass
         out.close()
         written = [int(line) for line in lines]
     assert written == sorted(written)
-    assert written[-900:] == list(range(2 * cli.LINES_KEPT))[-900:]
-    assert len(written) <= cli.LINES_KEPT
+    assert written[-900:] == list(range(2 * output.LINES_KEPT))[-900:]
+    assert len(written) <= output.LINES_KEPT
 
 
 def test_a_node_without_an_output_runs_in_silence(node, tmp_path):

@@ -24,12 +24,12 @@ class Place(NamedTuple):
 # A module or a package directly under raftlite/, and where it stands. `__init__` holds the public names.
 PLACES = {
     **dict.fromkeys(["__init__", "__main__", "public", "cli", "demo"], Place(6, "real")),
-    **dict.fromkeys(["pool", "runner"], Place(5, "real")),
+    **dict.fromkeys(["pool", "runner", "options", "config", "printer"], Place(5, "real")),
     "lab": Place(5, "simulated"),
     **dict.fromkeys(["member", "isolated", "child"], Place(4, "real")),
     **dict.fromkeys(["thread", "leadership"], Place(3, "real")),
     **dict.fromkeys(["lease", "line"], Place(3, "real")),
-    **dict.fromkeys(["nodes", "storage", "clock"], Place(2, "real")),
+    **dict.fromkeys(["nodes", "storage", "clock", "output", "signals"], Place(2, "real")),
     "status": Place(2, "shared"),
     "simulation": Place(2, "simulated"),
     "codec": Place(1, "real"),

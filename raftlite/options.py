@@ -1,0 +1,143 @@
+"""The options that commands have in common, and what is made of them: a key, certificates, a `Member`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple
+
+from raftlite.errors import ConfigError
+from raftlite.member import Member
+from raftlite.nodes.secure import CERTIFIED, tls_context
+from raftlite.output import EX_USAGE
+from raftlite.timing import Timing
+
+if TYPE_CHECKING:
+    from raftlite.nodes.tls import TlsContext
+
+AUTHKEY_VARIABLE = "RAFTLITE_AUTHKEY"
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(EX_USAGE)
+
+
+class RefuseSecret(argparse.Action):
+    """Without it, `--authkey SECRET` would mean a file of that name, and the secret be in the sentence about it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        parser.error(f"everybody can read a command's arguments: put the secret into {AUTHKEY_VARIABLE} or a file")
+
+
+def add_member(parser: argparse.ArgumentParser) -> None:
+    """Add what `member_from` makes a `Member` of."""
+    parser.add_argument("--id", required=True, help="this member's id, unique in the cluster")
+    parser.add_argument("--listen", required=True, metavar="ADDRESS", help="host:port, [ipv6]:port or a socket's path")
+    parser.add_argument("--advertise", metavar="ADDRESS", help="the address that others reach this member under")
+    parser.add_argument("--peer", action="append", default=[], metavar="ID=ADDRESS", help="another member; repeat it")
+    parser.add_argument("--data-dir", metavar="DIR", help="where votes are saved; without it they are only in memory")
+    parser.add_argument("--cluster", default="raftlite", help="members of another cluster are turned away")
+    parser.add_argument("--observer", action="store_true", help="follow the leader, but never vote")
+    parser.add_argument("--min-nodes", type=int, metavar="N", help="no election before so many voters are known")
+    parser.add_argument("--max-nodes", type=int, metavar="N", help="the cluster has at most so many voters")
+    add_timing(parser)
+    add_authkey(parser)
+    add_tls(parser)
+
+
+def add_timing(parser: argparse.ArgumentParser) -> None:
+    standard = Timing()
+    for name, what in (
+        ("heartbeat_interval", "a leader is heard at least this often"),
+        ("election_timeout", "a silence this long starts an election"),
+        ("message_timeout", "connecting and writing to a peer may take this long"),
+        ("clock_drift", "by how much the rates of two clocks may differ"),
+    ):
+        flag = "--" + name.replace("_", "-")
+        default = getattr(standard, name)
+        parser.add_argument(flag, type=float, default=default, metavar="SECONDS", help=f"{what} (default {default:g})")
+
+
+def add_authkey(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--authkey-file",
+        metavar="FILE",
+        help=f"file with the secret that all members share; otherwise the variable {AUTHKEY_VARIABLE} holds it",
+    )
+    parser.add_argument("--authkey", action=RefuseSecret, help=argparse.SUPPRESS)
+
+
+def add_tls(parser: argparse.ArgumentParser) -> None:
+    """All three or none."""
+    parser.add_argument("--cert", metavar="FILE", help="talk over TLS, with this certificate (PEM) that names the id")
+    parser.add_argument("--key", metavar="FILE", help="the private key of the certificate (PEM, no password)")
+    parser.add_argument("--ca", metavar="FILE", help="whoever signs the certificates of members (PEM)")
+    parser.set_defaults(usage_error=parser.error)
+
+
+def member_from(options: argparse.Namespace) -> Member:
+    tls = tls_from(options)
+    return Member(
+        options.id,
+        peers=peers_from(options.peer),
+        listen=options.listen,
+        advertise=options.advertise,
+        authkey=authkey_from(options, tls),
+        ssl_context=tls,
+        cluster=options.cluster,
+        data_dir=options.data_dir,
+        timing=Timing(
+            options.heartbeat_interval, options.election_timeout, options.message_timeout, options.clock_drift
+        ),
+        min_nodes=options.min_nodes,
+        max_nodes=options.max_nodes,
+        voter=not options.observer,
+    )
+
+
+def peers_from(options: List[str]) -> Dict[str, str]:
+    peers: Dict[str, str] = {}
+    for option in options:
+        node_id, address = split_pair("--peer", option)
+        if node_id in peers:
+            raise ConfigError(f"--peer gives {node_id!r} twice, but ids must be unique")
+        peers[node_id] = address
+    return peers
+
+
+def split_pair(name: str, option: str) -> Tuple[str, str]:
+    node_id, _, address = option.partition("=")
+    if not node_id or not address:
+        raise ConfigError(f"{name} is {option!r}, but must be ID=ADDRESS")
+    return node_id, address
+
+
+def tls_from(options: argparse.Namespace) -> Optional[TlsContext]:
+    files = {f"--{name}": getattr(options, name) for name in ("cert", "key", "ca")}
+    missing = [flag for flag, path in files.items() if path is None]
+    if len(missing) == len(files):
+        return None
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        options.usage_error(f"{' and '.join(missing)} {verb} missing: TLS needs --cert, --key and --ca")
+    return tls_context(cert=options.cert, key=options.key, ca=options.ca)
+
+
+def authkey_from(options: argparse.Namespace, tls: Optional[TlsContext]) -> bytes:
+    if options.authkey_file:
+        try:
+            key = Path(options.authkey_file).read_bytes().strip()
+        except OSError as error:
+            raise ConfigError(f"--authkey-file {options.authkey_file} cannot be read: {error.strerror}") from None
+    else:
+        key = os.environ.get(AUTHKEY_VARIABLE, "").encode()
+    if not key and tls is not None and not options.authkey_file:
+        return CERTIFIED
+    if not key:
+        raise ConfigError(f"no key: put the secret that all members share into {AUTHKEY_VARIABLE} or --authkey-file")
+    return key

@@ -1,0 +1,62 @@
+"""What becomes of a member, a line per event: a sentence for people, or a JSON object for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import Any, Dict, Optional
+
+from raftlite.clock import boot_clock
+from raftlite.errors import MemberStopped
+from raftlite.leadership import Leadership
+from raftlite.member import Member
+from raftlite.output import Output
+
+
+class EventPrinter:
+    """Turns a member's events into lines."""
+
+    def __init__(self, member: Member, output: Output, as_json: bool) -> None:
+        self.output = output
+        self._member, self._as_json = member, as_json
+        member.on_elected(self._elected)
+        member.on_lost(self._lost)
+        member.on_leader_changed(self._leader_changed)
+
+    def _elected(self, leadership: Leadership) -> None:
+        self.event("elected", term=leadership.token, leader=leadership.node_id, token=leadership.token)
+
+    def _lost(self, leadership: Leadership) -> None:
+        self.event("lost", term=leadership.token, token=leadership.token)
+
+    def _leader_changed(self, leader_id: Optional[str], term: int) -> None:
+        self.event("leader", term=term, leader=leader_id)
+
+    def event(self, name: str, **facts: Any) -> None:
+        facts = {"term": self._term(), "leader": self._member.leader_id, **facts}
+        line = {"t": time.time(), "clock": boot_clock(), "event": name, "node": self._member.node_id, **facts}
+        self.output.line(json.dumps(line) if self._as_json else _sentence(name, line))
+
+    def _term(self) -> int:
+        with contextlib.suppress(MemberStopped):
+            return self._member.status().current_term
+        return 0
+
+
+_SENTENCES: Dict[str, str] = {
+    "started": "{node} listens at {address}",
+    "elected": "{node} leads in term {term}",
+    "lost": "{node} no longer leads in term {term}",
+    "stopped": "{node} has stopped",
+    "removed": "{node} was removed from the cluster and has stopped",
+    "failed": "{node} has failed: {reason}",
+}
+
+
+def _sentence(name: str, facts: Dict[str, Any]) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(facts["t"])) + f".{int(facts['t'] * 1000) % 1000:03d}"
+    if name == "leader":
+        what = "{leader} leads in term {term}" if facts["leader"] else "no leader"
+        return f"{clock} {facts['node']} sees: {what.format(**facts)}"
+    return f"{clock} {_SENTENCES[name].format(**facts)}"

@@ -1,0 +1,49 @@
+"""SIGINT and SIGTERM as something that a command waits for."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+from typing import Iterator, Optional
+
+
+class Ended:
+    """What a signal handler sets and the body waits for.
+
+    A handler interrupts the body anywhere, so it must not need a lock that the body may hold: `threading.Event` does.
+    """
+
+    def __init__(self) -> None:
+        self.signal: Optional[int] = None
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self, number: int) -> None:
+        self.signal = number
+        self._wake.put(None)
+
+    def wait(self, timeout: float) -> bool:
+        """Whether there was a signal, after `timeout` seconds or as soon as there is."""
+        if self.signal is None:
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=timeout)
+        return self.signal is not None
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Ended]:
+    """Turn SIGINT and SIGTERM into an `Ended` for the body; a second one ends the process at once."""
+    ended = Ended()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def end(number: int, frame: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+        ended.set(number)
+
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
