@@ -1,5 +1,9 @@
 """What a caller may catch. Every wait that runs out of time raises the builtin `TimeoutError` instead."""
 
+from __future__ import annotations
+
+from typing import Any, Tuple
+
 
 class RaftliteError(Exception):
     """The base of every error that raftlite raises on its own account."""
@@ -15,6 +19,21 @@ class NotLeader(RaftliteError):
 
 class LeadershipLost(RaftliteError):
     """`Leadership.check()` found that this grant of leadership is over."""
+
+
+class StaleToken(RaftliteError):
+    """A write came with a token older than the newest that its resource has seen: somebody else has led since."""
+
+    def __init__(self, resource: str, token: int, newest: int) -> None:
+        super().__init__(
+            f"{resource} refuses token {token}: it has seen token {newest}, so another member has led since"
+        )
+        self.resource = resource
+        self.token = token
+        self.newest = newest
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self.resource, self.token, self.newest)
 
 
 class MembershipError(RaftliteError):

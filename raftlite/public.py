@@ -10,8 +10,10 @@ from raftlite.errors import (
     MemberStopped,
     NotLeader,
     RaftliteError,
+    StaleToken,
     StorageError,
 )
+from raftlite.fencing import FencingGate, SQLiteFencingGate
 from raftlite.leadership import Leadership
 from raftlite.member import Member
 from raftlite.membership import Membership, NodeInfo
@@ -47,6 +49,7 @@ __all__ = [
     "ConnectionNode",
     "Election",
     "ElectionThread",
+    "FencingGate",
     "ForkedError",
     "Heartbeat",
     "HeartbeatResponse",
@@ -73,8 +76,10 @@ __all__ = [
     "RequestVoteResponse",
     "Resign",
     "Role",
+    "SQLiteFencingGate",
     "SQLiteStorage",
     "Saved",
+    "StaleToken",
     "Status",
     "Stop",
     "Storage",

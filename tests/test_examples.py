@@ -48,6 +48,7 @@ def same_shape(lines: List[str]) -> List[str]:
 
 def test_every_example_has_a_test() -> None:
     assert {path.name for path in (TOP / "examples").glob("*.py")} == {
+        "fencing.py",
         "one_process.py",
         "own_node.py",
         "three_terminals.py",
@@ -106,6 +107,19 @@ def test_own_node_is_about_fifteen_lines() -> None:
     source = (TOP / "examples" / "own_node.py").read_text(encoding="utf-8")
     transport = source[source.index("class UDPNode") : source.index("def main")]
     assert len([line for line in transport.splitlines() if line.strip()]) <= 18
+
+
+def test_the_late_write_of_a_stopped_leader_is_refused(tmp_path: Path) -> None:
+    """Also the log of the one that was stopped may be among the lines: it says what has happened to it."""
+    printed = [line for line in run(TOP / "examples" / "fencing.py", cwd=tmp_path) if "was not run" not in line]
+    first, second, late, held = printed
+    old, new = (int(re.findall(r"token (\d+)", line)[0]) for line in (first, second))
+    assert old < new
+    assert re.fullmatch(r"[abc] leads with token \d+, was about to write, and is stopped", first)
+    assert re.fullmatch(r"[abc] leads with token \d+ and writes: written", second)
+    refusal = f"account 7 refuses token {old}: it has seen token {new}, so another member has led since"
+    assert late == f"{first[0]} goes on and writes: {refusal}"
+    assert held == f"the database holds: ('{second[0]}', {new})"
 
 
 def test_three_terminals_work_one_at_a_time(tmp_path: Path) -> None:
