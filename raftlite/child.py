@@ -151,7 +151,7 @@ class Relay(Callbacks):
     """Stands where the callbacks are otherwise: what is due there is due until the program acknowledges it."""
 
     def __init__(self, tell: _Tell, lease: LeaseHolder, on_finish: Callable[[], None]) -> None:
-        super().__init__("raftlite-relay", lambda: None)
+        super().__init__("raftlite-relay", lambda token: None)
         self.is_in_callback = False  # whether the program stops its member in a callback, which must not be waited for
         self.look: Callable[[], Content] = dict
         self._tell = tell
@@ -295,6 +295,9 @@ class _Member(Member):
         assert isinstance(self._thread, ElectionThread)
         return self._thread
 
+    def resign(self, token: Optional[int] = None) -> None:
+        self.thread.resign(token)
+
     @property
     def memory(self) -> Optional[Saved]:
         """What is lost with this process, or None where it is on a disk."""
@@ -306,6 +309,8 @@ class _Member(Member):
             return {"leader": self.thread.hand_over(request["to"], request["timeout"])}
         if do == "status":
             return status_to_plain(self.status())
+        if do == "verify":
+            return {"token": self.verify(request["timeout"]).token}
         timeout, node_id = request["timeout"], request["node_id"]
         if do == "add_node":
             change: Any = AddNode(NodeInfo(node_id, request["voter"], request["address"]))

@@ -41,11 +41,13 @@ from raftlite.messages import (
     ChangeRefused,
     ChangeRequest,
     ChangeResponse,
+    ConfirmLeadership,
     ControlMessage,
     Event,
     Heartbeat,
     HeartbeatResponse,
     LeaderChanged,
+    LeadershipConfirmed,
     MembershipChanged,
     Message,
     PeerDown,
@@ -385,6 +387,7 @@ class Election:
 
     def _send_heartbeats(self, leader: LeaderState, now: float) -> None:
         leader.begin_round(now)
+        self._announce_confirmed(leader)  # where this member alone is a majority
         for member in sorted((self.membership.ids | leader.departing.keys()) - {self.node_id}):
             # Whoever learns that it was removed stops; until the others have committed that, its vote may be needed.
             may_know = member in self.membership.ids or leader.is_committed
@@ -429,11 +432,27 @@ class Election:
             self._become_follower(response.term, now)
         elif leader and response.term == self.current_term:
             leader.record_answer(response, now)
+            self._announce_confirmed(leader)
             self._hasten_second_round(leader, now)
             self._change_next(now)
             self._resume_transfer(now)
 
     # === Beyond Figure 2 ==========================================================================
+
+    # --- Is it still the leader? (thesis 6.4, without the log's part of a read) ---------------------
+
+    def _confirm(self, request: ConfirmLeadership, now: float) -> None:
+        """A lease rests on clocks; what a majority answers to a heartbeat sent after the question rests on nothing."""
+        leader = self._leader
+        if not leader or not leader.holds_lease(now):
+            self._refuse(request, f"{self.node_id} does not lead")
+            return
+        leader.confirmations.append((leader.round + 1, request))
+        leader.heartbeat_at = now
+
+    def _announce_confirmed(self, leader: LeaderState) -> None:
+        for request in leader.take_confirmed():
+            self._events.append(LeadershipConfirmed(leader.term, request))
 
     # --- Pre-vote (thesis 9.6), and no vote while a leader is alive (thesis 4.2.3, 6.4) -----------
 
@@ -498,6 +517,8 @@ class Election:
             self._conclude(leader, change, "again")
         if leader.transfer:
             self._answer_request(leader.transfer, "refused", f"{self.node_id} has ceased to lead")
+        for _, request in leader.confirmations:
+            self._refuse(request, f"{self.node_id} has ceased to lead")
 
     # --- Leadership transfer (thesis 3.10) and fast takeover --------------------------------------
 
@@ -560,8 +581,9 @@ class Election:
         return True
 
     def _resign(self, request: Resign, now: float) -> None:
-        if not self._leader:
-            self._refuse(request, f"{self.node_id} does not lead")
+        if not self._leader or request.term not in (None, self.current_term):
+            in_term = "" if request.term is None else f" in term {request.term}"
+            self._refuse(request, f"{self.node_id} does not lead{in_term}")
             return
         if not self._hand_over(self._leader, now):
             self._become_follower(self.current_term, now)
@@ -888,6 +910,7 @@ _RULES: Dict[Type[Any], Callable[[Election, Any, float], None]] = {
     RemoveNode: Election._request_change,
     TransferLeadership: Election._request_transfer,
     Resign: Election._resign,
+    ConfirmLeadership: Election._confirm,
     PeerDown: Election._peer_down,
     Stop: Election._stop,
 }

@@ -22,12 +22,12 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional, TypeVar, Union
+from typing import Any, Callable, ContextManager, Dict, Iterator, Optional, TypeVar, Union
 
 from raftlite.clock import boot_clock, check_timeout
 from raftlite.codec import membership_from_plain
 from raftlite.election import Role, Saved
-from raftlite.errors import ForkedError, MemberStopped
+from raftlite.errors import ForkedError, MemberStopped, NotLeader
 from raftlite.leadership import Callback, Callbacks, Leadership
 from raftlite.lease import Lease
 from raftlite.line import Content, Line, error_from_plain, saved_from_plain, saved_to_plain, status_from_plain
@@ -84,7 +84,7 @@ class IsolatedElection(forks.Forkable):
         self._status: Optional[Status] = None
         self._failure: Optional[BaseException] = None
         self._is_running = False
-        self._is_stopping = False
+        self.was_told_to_stop = False
         self._farewell: Optional[Content] = None
         self._callbacks = Callbacks(f"raftlite-{self.node_id}-callbacks", self.resign)
         self._reader = threading.Thread(target=self._run, name=f"raftlite-{self.node_id}-isolated", daemon=True)
@@ -125,7 +125,8 @@ class IsolatedElection(forks.Forkable):
         timeout = check_timeout(timeout)
         if self.is_forked_copy or self._reader.ident is None:
             return
-        self._is_stopping = True
+        self.was_told_to_stop = True
+        self._callbacks.release_current_thread()
         self._tell(do="stop", timeout=timeout, in_callback=self._callbacks.is_current_thread)
         if threading.current_thread() is self._reader:
             return
@@ -255,6 +256,8 @@ class IsolatedElection(forks.Forkable):
     def _not_running(self) -> MemberStopped:
         if self._failure is not None:
             return MemberStopped(f"{self.node_id} was stopped by a failure: {self._failure}")
+        if not self.was_told_to_stop:
+            return MemberStopped(f"{self.node_id} was removed from the cluster and has stopped")
         return MemberStopped(f"{self.node_id} is stopped")
 
     # --- What the program asks for ----------------------------------------------------------------
@@ -281,10 +284,22 @@ class IsolatedElection(forks.Forkable):
         self.check_process()
         self._tell(do="transfer_leadership", to=to)
 
-    def resign(self) -> None:
-        """Give leadership up and let the others campaign first. Returns at once."""
+    def resign(self, token: Optional[int] = None) -> None:
+        """Give leadership up, with a `token` only that grant, and let the others campaign first. Returns at once."""
         self.check_process()
-        self._tell(do="resign")
+        self._tell(do="resign", token=token)
+
+    def verify(self, timeout: Optional[float] = None) -> Leadership:
+        """As `ElectionThread.verify`."""
+        answer = self._ask_for("verify", timeout, "no majority has answered")
+        leadership = self._grant(answer["token"])
+        if not leadership.valid:
+            raise NotLeader(f"{self.node_id} has ceased to lead")
+        return leadership
+
+    def holding(self, leadership: Leadership) -> ContextManager[Leadership]:
+        """As `ElectionThread.holding`."""
+        return self._callbacks.holding(leadership)
 
     def change_membership(self, request: Union[AddNode, RemoveNode], timeout: Optional[float] = None) -> Membership:
         """As `ElectionThread.change_membership`."""
@@ -424,7 +439,7 @@ class IsolatedElection(forks.Forkable):
     def _why_ended(self) -> Optional[BaseException]:
         farewell = self._farewell
         if farewell is None:
-            return None if self._is_stopping else self._end_of_process()
+            return None if self.was_told_to_stop else self._end_of_process()
         if farewell["saved"] is not None:
             self._memory.save(saved_from_plain(farewell["saved"]))
         self._status = status_from_plain(farewell["status"])

@@ -10,7 +10,7 @@ from typing import Dict, List, Optional, Set, Tuple
 
 from raftlite.changes import Change
 from raftlite.membership import Membership, MembershipVersion
-from raftlite.messages import ChangeResponse, HeartbeatResponse
+from raftlite.messages import ChangeResponse, ConfirmLeadership, HeartbeatResponse
 from raftlite.timing import Timing
 
 MOST_CONCLUDED = 1_000  # answers kept: each member asks for one change at a time, so that older ones have arrived
@@ -27,6 +27,7 @@ class LeaderState:
         self.round = 0
         self.lease_expires_at: Optional[float] = None
         self.transfer: Optional[Change] = None  # waits for a first answer of the successor
+        self.confirmations: List[Tuple[int, ConfirmLeadership]] = []  # waiting for a majority to answer this round
         self.changes: List[Change] = []  # waiting, in the order they were asked for
         self.changing = False  # the first of them is in the membership, but not committed yet
         self.concluded: Dict[Tuple[str, int], ChangeResponse] = {}  # what was answered to other members
@@ -34,6 +35,7 @@ class LeaderState:
         self._node_id = node_id
         self._sent_at: Dict[int, float] = {}  # round -> when it was sent
         self._promised_until: Dict[str, float] = {}  # member -> the end of its longest promise
+        self._answered: Dict[str, int] = {}  # member -> the latest round for which it has promised
         self._heard_at: Dict[str, float] = {}  # member -> when it last answered
         self._installed = {node_id: membership.position}  # member -> the version it last answered with
         self._inherited: Optional[float] = None  # the lease that the voters before the last change have promised
@@ -88,6 +90,7 @@ class LeaderState:
         if sent_at is not None:
             until = sent_at + promise * (1 - self.timing.clock_drift)
             self._promised_until[member] = max(until, self._promised_until.get(member, until))
+            self._answered[member] = max(round_number, self._answered.get(member, round_number))
             self._update_lease()
 
     def _update_lease(self) -> None:
@@ -99,6 +102,15 @@ class LeaderState:
         quorum = self.membership.quorum
         promises = sorted(until for member, until in self._promised_until.items() if member in self.membership.voters)
         return promises[-quorum] if len(promises) >= quorum else None
+
+    def take_confirmed(self) -> List[ConfirmLeadership]:
+        """What a majority has confirmed by now: it has answered a round that was begun after it was asked for."""
+        rounds = sorted(number for member, number in self._answered.items() if member in self.membership.voters)
+        quorum = self.membership.quorum
+        latest = rounds[-quorum] if len(rounds) >= quorum else 0
+        confirmed = [request for number, request in self.confirmations if number <= latest]
+        self.confirmations = [entry for entry in self.confirmations if entry[0] > latest]
+        return confirmed
 
     def holds_lease(self, now: float) -> bool:
         """Whether no other member can win an election at `now`."""

@@ -6,10 +6,13 @@ election thread ──▶ Leadership (token, lease, lost) ──▶ read by any 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import queue
 import threading
-from typing import Any, Callable, List, Optional
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator, List, Optional
 
 from raftlite.errors import LeadershipLost
 
@@ -71,6 +74,14 @@ class Leadership:
 Callback = Callable[..., Any]
 
 
+@dataclass(eq=False)
+class _Hold:
+    """A body that runs in this process, on this thread, while its member leads."""
+
+    process: int
+    thread: int
+
+
 class Callbacks:
     """Runs a program's callbacks on a thread of their own, one at a time and in order.
 
@@ -78,15 +89,17 @@ class Callbacks:
     grant before the next `on_elected`. One that is registered while this member leads is called for that grant too.
     """
 
-    def __init__(self, name: str, resign: Callable[[], None]) -> None:
-        self._resign = resign
+    def __init__(self, name: str, resign: Callable[[int], None]) -> None:
+        self._resign = resign  # is given the token of the grant
         self._elected: List[Callback] = []
         self._lost: List[Callback] = []
         self._leader_changed: List[Callback] = []
         self._held: Optional[Leadership] = None
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Optional[Callable[[], Any]]] = queue.SimpleQueue()
-        self._due = 0  # calls that were submitted and have not finished
+        self._due = 0  # calls that were submitted and have not finished, and holds
+        self._holds: List[_Hold] = []
+        self._waiting: List[Callable[[], Any]] = []  # to be called when nothing is due
         self._idle = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -153,8 +166,41 @@ class Callbacks:
         return threading.current_thread() is self._thread
 
     def then(self, call: Callable[[], Any]) -> None:
-        """Make `call` after everything that is due now."""
-        self._put(call)
+        """Make `call` as soon as nothing is due, on the thread that has finished last."""
+        with self._idle:
+            if self._due:
+                self._waiting.append(call)
+                return
+        call()
+
+    @contextlib.contextmanager
+    def holding(self, leadership: Leadership) -> Iterator[Leadership]:
+        """Wait for the body as for a callback, and resign `leadership` at its end. Runs on the program's threads."""
+        hold = _Hold(os.getpid(), threading.get_ident())
+        with self._idle:
+            self._holds.append(hold)
+            self._due += 1
+        try:
+            yield leadership
+        finally:
+            if hold.process == os.getpid():  # in a fork of it, the grant is the parent's
+                self._release([hold])
+                if leadership.valid:
+                    self._resign(leadership.token)
+                    leadership.lost.wait(leadership.remaining)
+
+    def release_current_thread(self) -> None:
+        """The caller is about to wait for the election thread, which therefore must not wait for the caller."""
+        here = threading.get_ident()
+        self._release([hold for hold in self._holds if hold.thread == here])
+
+    def _release(self, holds: List[_Hold]) -> None:
+        for hold in holds:
+            with self._idle:
+                if hold not in self._holds:
+                    continue  # the body has stopped the member itself
+                self._holds.remove(hold)
+            self._finish_one()
 
     def wait(self, timeout: float) -> None:
         """Wait until nothing is due, or for `timeout` seconds."""
@@ -176,7 +222,7 @@ class Callbacks:
         self._put(lambda: self._call(callback, *args))
 
     def _submit_elected(self, callback: Callback, leadership: Leadership) -> None:
-        self._put(lambda: self._call(callback, leadership, on_error=self._resign))
+        self._put(lambda: self._call(callback, leadership, on_error=lambda: self._resign(leadership.token)))
 
     def _put(self, call: Callable[[], Any]) -> None:
         with self._idle:
@@ -194,6 +240,14 @@ class Callbacks:
     def _run(self) -> None:
         for call in iter(self._queue.get, None):
             call()
-            with self._idle:
-                self._due -= 1
-                self._idle.notify_all()
+            self._finish_one()
+
+    def _finish_one(self) -> None:
+        with self._idle:
+            self._due -= 1
+            self._idle.notify_all()
+            calls = [] if self._due else self._waiting
+            if calls:
+                self._waiting = []
+        for call in calls:
+            call()

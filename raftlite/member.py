@@ -11,10 +11,10 @@ from dataclasses import asdict
 from multiprocessing import current_process
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Type, TypeVar, Union
 
 from raftlite.clock import check_timeout
-from raftlite.errors import ConfigError, MembershipError, MemberStopped, RaftliteError, StorageError
+from raftlite.errors import ConfigError, LeadershipLost, MembershipError, MemberStopped, RaftliteError, StorageError
 from raftlite.leadership import Callback, Callbacks, Leadership
 from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, founding_membership
 from raftlite.messages import AddNode, RemoveNode
@@ -208,6 +208,48 @@ class Member:
     def resign(self) -> None:
         """Give leadership up and let the others campaign first. Returns at once."""
         self._running().resign()
+
+    def verify(self, timeout: Optional[float] = None) -> Leadership:
+        """Ask the voters whether this member still leads, and return the grant once a majority has said so.
+
+        Unlike `is_leader` this rests on no clock: nobody else had been elected when it was called (thesis 6.4). It
+        takes a round trip. Raises `NotLeader`, and `TimeoutError` where no majority answers in `timeout` seconds.
+        """
+        return self._running().verify(timeout)
+
+    @contextlib.contextmanager
+    def leadership(self, timeout: Optional[float] = None) -> Iterator[Leadership]:
+        """Wait until this member leads, run the body with the grant, and resign at its end.
+
+        The body has to watch `leadership.lost` or call `leadership.check()`: it is not interrupted. A handover waits
+        for its end, up to `election_timeout`. Raises `TimeoutError` where this member does not lead within `timeout`
+        seconds, `MemberStopped`, and whatever the body raises.
+        """
+        thread = self._running()
+        with thread.holding(thread.wait_until_leader(timeout)) as leadership:
+            yield leadership
+
+    def run(self, job: Callable[[Leadership], Any]) -> None:
+        """Call `job(leadership)` on this thread, again each time that this member is elected, until it is stopped.
+
+        A job that returns resigns; so does one that raises, and its exception ends `run`. A `LeadershipLost` of
+        `leadership.check()` is no such exception. Stop the member from another thread, a callback or the job itself.
+        Raises `MemberStopped` where it is a failure, or its removal, that has stopped the member.
+        """
+        thread = self._running()
+        while True:
+            try:
+                leadership = thread.wait_until_leader()
+            except MemberStopped:
+                if thread.was_told_to_stop:
+                    return
+                raise
+            with thread.holding(leadership):
+                try:
+                    job(leadership)
+                except LeadershipLost:
+                    if leadership.valid:  # it was not this one
+                        raise
 
     def add_node(
         self, node_id: str, address: Address, *, voter: bool = True, timeout: Optional[float] = None

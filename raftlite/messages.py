@@ -129,7 +129,17 @@ class TransferLeadership:
 
 @dataclass(frozen=True)
 class Resign:
-    """Give leadership up, to the voter heard from last where there is one, and let the others campaign first."""
+    """Give leadership up, to the voter heard from last where there is one, and let the others campaign first.
+
+    With a `term`, only the leadership of that term: a later one is left alone.
+    """
+
+    term: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class ConfirmLeadership:
+    """Ask the voters whether this member still leads; the answer is an event (thesis 6.4)."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,7 @@ class Stop:
     """Take no further part. A leader hands over first."""
 
 
-ControlMessage = Union[AddNode, RemoveNode, TransferLeadership, Resign, PeerDown, Stop]
+ControlMessage = Union[AddNode, RemoveNode, TransferLeadership, Resign, ConfirmLeadership, PeerDown, Stop]
 
 # --- Events ---------------------------------------------------------------------------------------
 
@@ -177,8 +187,16 @@ class ChangeRefused:
 
 
 @dataclass(frozen=True)
+class LeadershipConfirmed:
+    """A majority has answered a heartbeat that the leader of `term` sent after it was asked to confirm."""
+
+    term: int
+    control_message: ControlMessage = field(default_factory=ConfirmLeadership, compare=False)
+
+
+@dataclass(frozen=True)
 class Removed:
     """The cluster has removed this member. It has stopped."""
 
 
-Event = Union[LeaderChanged, MembershipChanged, ChangeRefused, Removed]
+Event = Union[LeaderChanged, MembershipChanged, ChangeRefused, LeadershipConfirmed, Removed]

@@ -21,19 +21,21 @@ import time
 import weakref
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, ContextManager, Dict, FrozenSet, Iterable, List, Optional, Tuple, Type, TypeVar, Union
 
 from raftlite.clock import boot_clock, check_timeout
 from raftlite.election import Election, Ready, Role
-from raftlite.errors import ConfigError, ForkedError, MembershipError, MemberStopped
+from raftlite.errors import ConfigError, ForkedError, MembershipError, MemberStopped, NotLeader, RaftliteError
 from raftlite.leadership import Callback, Callbacks, Leadership
 from raftlite.membership import Membership, NodeInfo, check_node_id
 from raftlite.messages import (
     AddNode,
     ChangeRefused,
+    ConfirmLeadership,
     ControlMessage,
     Event,
     LeaderChanged,
+    LeadershipConfirmed,
     MembershipChanged,
     Message,
     PeerDown,
@@ -55,6 +57,8 @@ logger = logging.getLogger(__name__)
 EVENTS_KEPT = 1_000  # a program that never reads its events loses the oldest, and nothing else
 _STANDS = "the membership is not changed yet, but will be once a majority answers,"
 _LONGEST_WAIT = threading.TIMEOUT_MAX / 2
+_ANSWERS = (MembershipChanged, LeadershipConfirmed, ChangeRefused)
+_Answer = Union[MembershipChanged, LeadershipConfirmed, ChangeRefused]
 _Result = TypeVar("_Result")
 _F = TypeVar("_F", bound=Callback)
 
@@ -118,13 +122,12 @@ class ElectionThread:
         self._failure: Optional[BaseException] = None
         self.is_forked_copy = False  # whether this is the dead copy in a child of the process that started it
         self._is_running = False
+        self.was_told_to_stop = False  # else it has ended because of a failure, or was removed
         self._is_cut_off = False  # `stop` has waited for this thread in vain
         self._stopped_by_callback = False  # the callback waits for this thread, so this one must not wait for it
         self._ran_at = self._clock()  # when it last had waited for a message, the disk or a callback
         self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
-        self._outcomes: Dict[
-            int, Union[MembershipChanged, ChangeRefused, None]
-        ] = {}  # what was asked for, by its id(), and its answer
+        self._outcomes: Dict[int, Optional[_Answer]] = {}  # what was asked for, by its id(), and its answer
         self._closers: List[threading.Thread] = []
 
         self._callbacks = callbacks or Callbacks(f"raftlite-{node_id}-callbacks", self._resign_if_running)
@@ -164,6 +167,7 @@ class ElectionThread:
         if self.is_forked_copy or self._thread.ident is None:
             return
         self._stopped_by_callback = self._stopped_by_callback or self._callbacks.is_current_thread
+        self._callbacks.release_current_thread()
         self._put(Stop())
         if threading.current_thread() is self._thread:
             return
@@ -287,9 +291,29 @@ class ElectionThread:
             raise MembershipError(f"{leads} leads now, not {to}: another was faster, or {to} may not vote yet")
         return leads
 
-    def resign(self) -> None:
-        """Give leadership up and let the others campaign first. Returns at once."""
-        self._put(Resign())
+    def resign(self, token: Optional[int] = None) -> None:
+        """Give leadership up and let the others campaign first. Returns at once.
+
+        With a `token`, only the grant that has it: a later one is left alone.
+        """
+        self._put(Resign(token))
+
+    def verify(self, timeout: Optional[float] = None) -> Leadership:
+        """Ask the voters whether this member still leads, and return the grant once a majority has said so.
+
+        Unlike `is_leader` this rests on no clock: nobody else had been elected when it was called (thesis 6.4). It
+        takes a round trip. Raises `NotLeader`, `TimeoutError`, `MemberStopped`, `ForkedError`.
+        """
+        request, missing = ConfirmLeadership(), "no majority has answered"
+        token = self._ask_and_wait(request, lambda: None, timeout, missing, refused=NotLeader)
+        leadership = self.leadership
+        if leadership is None or leadership.token != token:
+            raise NotLeader(f"{self.node_id} has ceased to lead")
+        return leadership
+
+    def holding(self, leadership: Leadership) -> ContextManager[Leadership]:
+        """Resign `leadership` when the body ends. A handover waits for that, as it does for callbacks."""
+        return self._callbacks.holding(leadership)
 
     def change_membership(self, request: Union[AddNode, RemoveNode], timeout: Optional[float] = None) -> Membership:
         """Ask for a change and wait until it is committed; return the new membership.
@@ -302,9 +326,14 @@ class ElectionThread:
         return changed
 
     def _ask_and_wait(
-        self, request: ControlMessage, look: Callable[[], Any], timeout: Optional[float], missing: str
+        self,
+        request: ControlMessage,
+        look: Callable[[], Any],
+        timeout: Optional[float],
+        missing: str,
+        refused: Type[RaftliteError] = MembershipError,
     ) -> Any:
-        """Return what `look` finds or the membership that `request` leads to; raise `MembershipError` if refused."""
+        """Return what `look` finds, or the membership or term that `request` leads to; raise `refused` if it is."""
         self.check_process()
         timeout = check_timeout(timeout)
         with self._state_changed:
@@ -315,7 +344,9 @@ class ElectionThread:
         finally:
             self._outcomes.pop(id(request), None)
         if isinstance(outcome, ChangeRefused):
-            raise MembershipError(outcome.reason)
+            raise refused(outcome.reason)
+        if isinstance(outcome, LeadershipConfirmed):
+            return outcome.term
         return outcome.membership if isinstance(outcome, MembershipChanged) else outcome
 
     def wait_for_leader(self, timeout: Optional[float] = None) -> str:
@@ -344,6 +375,8 @@ class ElectionThread:
             return MemberStopped(f"{self.node_id} is not started: call start(), or use it in a with statement")
         if self._failure is not None:
             return MemberStopped(f"{self.node_id} was stopped by a failure: {self._failure}")
+        if not self.was_told_to_stop:
+            return MemberStopped(f"{self.node_id} was removed from the cluster and has stopped")
         return MemberStopped(f"{self.node_id} is stopped")
 
     def check_process(self) -> None:
@@ -369,9 +402,9 @@ class ElectionThread:
                     if isinstance(self.inbox.get_nowait(), Stop):
                         message = Stop()  # whatever comes after it has no effect any more
 
-    def _resign_if_running(self) -> None:
+    def _resign_if_running(self, token: int) -> None:
         if self._is_running:
-            self.resign()
+            self.resign(token)
 
     @property
     def failure(self) -> Optional[BaseException]:
@@ -449,6 +482,7 @@ class ElectionThread:
             return
         if isinstance(message, AddNode) and isinstance(message.node, Node):
             self._keep_handle(message.node)
+        self.was_told_to_stop = self.was_told_to_stop or type(message) is Stop
         self._carry_out(self._election.receive(message, self._clock()))
 
     def _carry_out(self, ready: Ready) -> None:
@@ -521,7 +555,7 @@ class ElectionThread:
         self._put_event(event)
 
         request = getattr(event, "control_message", None)
-        if id(request) in self._outcomes and isinstance(event, (MembershipChanged, ChangeRefused)):
+        if id(request) in self._outcomes and isinstance(event, _ANSWERS):
             with self._state_changed:
                 self._outcomes[id(request)] = event
                 self._state_changed.notify_all()

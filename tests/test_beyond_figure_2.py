@@ -27,13 +27,15 @@ from harness import (
     vote,
 )
 
-from raftlite.election import NEVER, TAKEOVER_STEP, Role, Saved
+from raftlite.election import NEVER, TAKEOVER_STEP, Election, Role, Saved
 from raftlite.membership import NodeInfo
 from raftlite.messages import (
     AddNode,
     ChangeRefused,
+    ConfirmLeadership,
     Heartbeat,
     LeaderChanged,
+    LeadershipConfirmed,
     PeerDown,
     RequestVote,
     RequestVoteResponse,
@@ -667,6 +669,76 @@ def test_a_cluster_without_a_majority_has_no_leader():
     assert set(cluster.winners) == {1}
 
 
+# --- Is it still the leader? (6.4) ---------------------------------------------------------------------------------
+
+
+def test_a_leader_is_confirmed_by_a_majority_that_answers_a_round_sent_after_the_question():
+    """6.4: "It issues a new round of heartbeats and waits for their acknowledgments from a majority of the cluster.
+    Once these acknowledgments are received, the leader knows that there could not have existed a leader for a greater
+    term at the moment it sent the heartbeats."
+    """
+    election = new_member("a", "abcde")
+    lead(election)
+    earlier = sent(election.timeout(2.125), Heartbeat)
+    asked = election.receive(ConfirmLeadership(), 2.25)
+    assert (asked.events, election.deadline) == ((), 2.25)
+    later = sent(election.timeout(2.25), Heartbeat)
+    for member in "bcde":
+        assert not events(election.receive(answer(earlier[member], member), 2.25), LeadershipConfirmed)
+    assert not events(election.receive(answer(later["b"], "b"), 2.25), LeadershipConfirmed)
+    confirmed = events(election.receive(answer(later["c"], "c"), 2.25), LeadershipConfirmed)
+    assert confirmed == [LeadershipConfirmed(1)]
+    assert not events(election.receive(answer(later["d"], "d"), 2.25), LeadershipConfirmed)
+
+
+def test_questions_that_come_together_share_a_round():
+    election = new_member("a")
+    lead(election)
+    first, second = ConfirmLeadership(), ConfirmLeadership()
+    election.receive(first, 2.0625)
+    election.receive(second, 2.0625)
+    ready = election.timeout(2.0625)
+    assert len(sent(ready, Heartbeat)) == 2
+    confirmed = events(election.receive(answer(sent(ready, Heartbeat)["b"], "b"), 2.0625), LeadershipConfirmed)
+    assert [id(event.control_message) for event in confirmed] == [id(first), id(second)]
+    assert election.deadline == 2.0625 + TIMING.heartbeat_interval
+
+
+def test_a_question_in_the_first_round_does_not_keep_the_membership_from_being_stamped():
+    election = new_member("a")
+    answer_all(election, become_leader(election), 2.0)
+    election.receive(ConfirmLeadership(), 2.0)
+    ready = election.timeout(2.0)
+    assert ready.saved.membership.term == 1
+    assert all(message.membership for message in sent(ready, Heartbeat).values())
+
+
+def test_a_member_alone_confirms_itself():
+    election = Election("a", timing=TIMING, min_nodes=1)
+    election.start(0.0)
+    election.receive(ConfirmLeadership(), 0.0)
+    assert events(election.timeout(0.0), LeadershipConfirmed) == [LeadershipConfirmed(1)]
+
+
+@pytest.mark.parametrize("begin", [lambda election: None, become_leader])
+def test_nobody_confirms_a_leadership_that_is_not_there(begin):
+    """Neither a follower's, nor one that no round has earned a lease for yet."""
+    election = new_member("a")
+    begin(election)
+    refused = events(election.receive(ConfirmLeadership(), 2.0), ChangeRefused)
+    assert refused == [ChangeRefused(ConfirmLeadership(), "a does not lead")]
+
+
+def test_a_leader_that_is_superseded_is_not_confirmed():
+    election = new_member("a")
+    lead(election)
+    election.receive(ConfirmLeadership(), 2.125)
+    heartbeats = sent(election.timeout(2.125), Heartbeat)
+    ready = election.receive(answer(heartbeats["b"], "b", term=2), 2.125)
+    assert events(ready, ChangeRefused) == [ChangeRefused(ConfirmLeadership(), "a has ceased to lead")]
+    assert not events(election.receive(answer(heartbeats["c"], "c"), 2.125), LeadershipConfirmed)
+
+
 # --- Votes that may be forgotten -----------------------------------------------------------------------------------
 
 
@@ -1038,6 +1110,17 @@ def test_only_a_leader_resigns():
     """The others have nothing to give up."""
     ready = new_member("a").receive(Resign(), 0.5)
     assert ready.events == (ChangeRefused(Resign(), "a does not lead"),)
+
+
+def test_a_grant_that_is_over_is_not_resigned_for_the_next_one():
+    """Whoever held it may say so late, when this member leads again."""
+    election = new_member("a")
+    lead(election)
+    ready = election.receive(Resign(term=7), 2.0)
+    assert ready.events == (ChangeRefused(Resign(term=7), "a does not lead in term 7"),)
+    assert election.role is Role.LEADER
+    election.receive(Resign(term=1), 2.0)
+    assert election.role is Role.FOLLOWER
 
 
 def test_a_leader_that_is_alone_resigns_too():
