@@ -52,5 +52,9 @@ class StorageError(RaftliteError, OSError):
     """Votes cannot be read or saved: the file is damaged, foreign, in use by another process, or its disk failed."""
 
 
+class StorageInUse(StorageError):
+    """Another process, or another member of this one, holds the lock on the votes; it may be free a moment later."""
+
+
 class MalformedMessage(RaftliteError, ValueError):
     """Bytes that are not a raftlite message. The connection they came from is closed."""

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from raftlite.codec import membership_from_plain, membership_to_plain
 from raftlite.election import Saved
-from raftlite.errors import MalformedMessage, StorageError
+from raftlite.errors import MalformedMessage, StorageError, StorageInUse
 from raftlite.membership import check_node_id
 
 APPLICATION_ID = 0x72616674  # "raft": tells our files from other SQLite databases
@@ -78,9 +78,9 @@ class MemoryStorage(Storage):
 class SQLiteStorage(Storage):
     """One row in the SQLite file `path`, which is created if it is not there and locked until `close`.
 
-    Raises `StorageError` where the file is in use by another process, damaged or no file of raftlite's. Such a file
-    is never taken for an empty one: the member would vote twice. Remove the member from the cluster and add it under
-    a new id instead.
+    Raises `StorageInUse` where another process has the file open, and `StorageError` where it is damaged or no file of
+    raftlite's. Such a file is never taken for an empty one: the member would vote twice. Remove the member from the
+    cluster and add it under a new id instead.
     """
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
@@ -146,7 +146,7 @@ class SQLiteStorage(Storage):
         except (sqlite3.Error, UnicodeError) as error:  # the latter where an error's own text is damaged
             self._broken = str(error)
             if "locked" in str(error):
-                raise StorageError(f"{what} {self.path}: another process or member has it open") from error
+                raise StorageInUse(f"{what} {self.path}: another process or member has it open") from error
             raise StorageError(f"{what} {self.path}: {error}") from error
         except StorageError:
             raise
