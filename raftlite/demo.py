@@ -76,7 +76,8 @@ class _Cluster:
         for peer in self.ids:
             if peer != node_id:
                 command += ["--peer", f"{peer}={self.addresses[peer]}"]
-        self.processes[node_id] = _Process(node_id, command, self._environment, self.events)
+        with _signals_wait():
+            self.processes[node_id] = _Process(node_id, command, self._environment, self.events)
         return self.processes[node_id].popen.pid
 
     def kill(self, node_id: str) -> None:
@@ -145,6 +146,22 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM take effect after the body, so that it leaves no process that nobody knows of.
+
+    The process inherits that, and is not interrupted either until it has a handler for them (`stop_signals`).
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_demo(nodes: int, as_json: bool, show: Callable[[str], None]) -> int:

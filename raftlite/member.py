@@ -25,7 +25,7 @@ from raftlite.nodes.connection import ConnectionListener
 from raftlite.status import Status
 from raftlite.storage import MemoryStorage, SQLiteStorage, Storage, file_name
 from raftlite.thread import ElectionThread
-from raftlite.timing import Timing, is_number
+from raftlite.timing import Timing, check_timing, is_number
 
 if TYPE_CHECKING:
     from raftlite.isolated import IsolatedElection
@@ -77,17 +77,18 @@ class Member:
     ) -> None:
         check_node_id(node_id)
         self.node_id = node_id
-        self.peers: Dict[str, str] = _check_peers(node_id, peers or {}, listen, advertise)
+        self.peers: Dict[str, str] = _check_peers(node_id, {} if peers is None else peers, listen, advertise)
         self.listen = None if listen is None else normalize(listen, "listen")
         if self.peers and self.listen is None:
             raise ConfigError("listen is missing: with peers, this member needs an address that they can reach")
+        check_timing(timing)
+        if not isinstance(voter, bool):
+            raise ConfigError(f"voter is {voter!r}, but must be True or False")
         check_bounds(founding_membership(node_id, [NodeInfo(node_id, voter), *self.peers]), min_nodes, max_nodes)
         self._advertise = None if advertise is None else reachable(advertise, "advertise")
-        self._authkey, self._cluster = _check_authkey(authkey), cluster
+        self._authkey, self._cluster = _check_authkey(authkey), _check_cluster(cluster)
         self._ssl_context = secure.checked(ssl_context)
-        if data_dir == "":  # more likely a variable that is not set than the current folder
-            raise ConfigError("data_dir is '', but must be the path of a folder")
-        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._data_dir = _check_data_dir(data_dir)
         self._timing, self._min_nodes, self._max_nodes, self._voter = timing, min_nodes, max_nodes, voter
         self._is_isolated = _check_isolated(isolated, self._ssl_context)
         self._memory = MemoryStorage()
@@ -453,6 +454,8 @@ class Member:
 def _check_peers(
     node_id: str, peers: Mapping[str, Address], listen: Optional[Address], advertise: Optional[Address]
 ) -> Dict[str, str]:
+    if not isinstance(peers, Mapping):
+        raise ConfigError(f"peers is {peers!r:.100}, but must be a dict that gives each member's id its address")
     given = (("listen", listen), ("advertise", advertise))
     own = {normalize(address, name) for name, address in given if address is not None}
     addresses: Dict[str, str] = {}
@@ -484,6 +487,20 @@ def _check_authkey(authkey: Optional[Union[bytes, str]]) -> Optional[Union[bytes
     if authkey is not None and (not isinstance(authkey, (bytes, bytearray, str)) or not authkey):
         raise ConfigError("authkey must be bytes or a string, and not empty")
     return authkey
+
+
+def _check_cluster(cluster: object) -> str:
+    if not isinstance(cluster, str) or not cluster:
+        raise ConfigError(f"cluster is {cluster!r}, but must be a name that all members share")
+    return cluster
+
+
+def _check_data_dir(data_dir: Optional[Union[str, os.PathLike[str]]]) -> Optional[Path]:
+    if data_dir is None:
+        return None
+    if data_dir == "" or not isinstance(data_dir, (str, os.PathLike)):  # "": more likely a variable that is not set
+        raise ConfigError(f"data_dir is {data_dir!r}, but must be the path of a folder")
+    return Path(data_dir)
 
 
 def _check_isolated(isolated: bool, tls: Optional[TlsContext]) -> bool:

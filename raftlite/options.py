@@ -56,11 +56,12 @@ def add_timing(parser: argparse.ArgumentParser) -> None:
         ("heartbeat_interval", "a leader is heard at least this often"),
         ("election_timeout", "a silence this long starts an election"),
         ("message_timeout", "connecting and writing to a peer may take this long"),
-        ("clock_drift", "by how much the rates of two clocks may differ"),
+        ("clock_drift", "by how much the rates of two clocks may differ: 0.05 is 5 %%"),
     ):
         flag = "--" + name.replace("_", "-")
         default = getattr(standard, name)
-        parser.add_argument(flag, type=float, default=default, metavar="SECONDS", help=f"{what} (default {default:g})")
+        unit = "FRACTION" if name == "clock_drift" else "SECONDS"
+        parser.add_argument(flag, type=float, default=default, metavar=unit, help=f"{what} (default {default:g})")
 
 
 def add_authkey(parser: argparse.ArgumentParser) -> None:

@@ -42,6 +42,8 @@ def stop_signals() -> Iterator[Ended]:
         ended.set(number)
 
     before = {number: signal.signal(number, end) for number in numbers}
+    if hasattr(signal, "pthread_sigmask"):  # whoever started this process may have let them wait until now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     try:
         yield ended
     finally:

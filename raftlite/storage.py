@@ -147,6 +147,9 @@ class SQLiteStorage(Storage):
             self._broken = str(error)
             if "locked" in str(error):
                 raise StorageInUse(f"{what} {self.path}: another process or member has it open") from error
+            why_not = _why_not_writable(self.path)
+            if why_not:
+                raise StorageError(f"{what} {self.path}: {why_not}") from error
             raise StorageError(f"{what} {self.path}: {error}") from error
         except StorageError:
             raise
@@ -253,6 +256,21 @@ def _checked(saved: Saved) -> Saved:
     if saved.voted_for is not None:
         check_node_id(saved.voted_for)
     return saved
+
+
+def _why_not_writable(path: Path) -> str:
+    """What SQLite, which only says that it cannot open a file, leaves out; empty if this user may write there."""
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    if not _may(path.parent, os.W_OK | os.X_OK):
+        return f"the folder {path.parent} is not writable by this user"
+    if path.exists() and not _may(path, os.R_OK | os.W_OK):
+        return "the file is not writable by this user"
+    return ""
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _sync_directory(directory: Path) -> None:

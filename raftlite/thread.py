@@ -50,7 +50,7 @@ from raftlite.nodes.base import Node
 from raftlite.nodes.queue import QueueNode
 from raftlite.status import Status, explain
 from raftlite.storage import MemoryStorage, Storage
-from raftlite.timing import Timing
+from raftlite.timing import Timing, check_timing
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,10 @@ class ElectionThread:
     own, in order; `callbacks` stands in for it where they run in another process. `clock` gives seconds that never go
     back; `rng` draws the election timeouts.
 
+    Three attributes are the doors of the loop: what is put into `inbox` (a `queue.Queue`) this member hears; out of
+    `events` (another) comes what has become of it, the last thousand events; `node` is a `QueueNode` by which other
+    threads of this process send to this member.
+
     Raises `ConfigError` for a setting out of bounds, `StorageError` where the storage cannot be read.
     """
 
@@ -106,6 +110,7 @@ class ElectionThread:
     ) -> None:
         given = list(nodes)
         self._storage = storage if storage is not None else MemoryStorage()
+        check_timing(timing)
         self._election = Election(node_id, self._storage.load(), given, timing, min_nodes, max_nodes, rng)
         self._clock = clock if clock is not None else boot_clock
         self._node_factory = node_factory

@@ -50,6 +50,13 @@ class Timing:
         return cls(heartbeat_interval=0.05, election_timeout=0.15)
 
 
+def check_timing(timing: object) -> Timing:
+    """Return `timing`. Raises `ConfigError` for anything else than a `Timing`."""
+    if not isinstance(timing, Timing):
+        raise ConfigError(f"timing is {timing!r}, but must be a raftlite.Timing, such as Timing(election_timeout=1.0)")
+    return timing
+
+
 def is_number(value: Any) -> bool:
     """Whether `value` is an integer or a float, and not True or False, which Python takes for integers."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -391,6 +391,10 @@ WRONG_SETTINGS = [
     (("--peer", "b=h:65536"), "the address of b is 'h:65536', but its port must be from 0 to 65535"),
     (("--peer", "a=h:1"), "peers has 'a', this member itself, at h:1, but listen is"),
     (("--listen", "nowhere"), "listen is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
+    (
+        ("--listen", "s.sock"),
+        "listen is 's.sock', but must be 'host:port' or the path of a Unix socket, which needs a slash: ./s.sock",
+    ),
     (("--listen", ""), "listen is '', but must be 'host:port' or the path of a Unix socket"),
     (("--listen", "host:99999"), "listen is 'host:99999', but its port must be from 0 to 65535"),
     (("--listen", "h:" + 250 * "9"), f"listen is 'h:{250 * '9'}', but its port must be from 0 to 65535"),
@@ -652,7 +656,7 @@ def test_a_wait_out_of_bounds_exits_with_78(capsys, seconds):
 @pytest.mark.parametrize(
     "address, bound",
     [
-        ("nowhere", "must be 'host:port' or the path of a Unix socket"),
+        ("nowhere", "must be 'host:port' or the path of a Unix socket, which needs a slash: ./nowhere"),
         ("h:99999", "its port must be from 0 to 65535"),
         (f"{64 * 'x'}:80", f"{64 * 'x'!r} is no name of a host"),
     ],
@@ -670,6 +674,14 @@ def test_status_that_nobody_reads_ends_quietly(tmp_path):
         member.wait_until_leader(PATIENCE)
         done = run("status", member.address, stdout=gone)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_help_says_that_the_drift_of_clocks_is_no_duration(capsys):
+    with pytest.raises(SystemExit):
+        main(["node", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--clock-drift FRACTION by how much the rates of two clocks may differ: 0.05 is 5 % (default 0.05)" in said
+    assert "--election-timeout SECONDS a silence this long" in said
 
 
 # --- raftlite demo -------------------------------------------------------------------------------------------------
@@ -825,6 +837,24 @@ def variables_of(pid):
     """Until it has become the member, the process has the variables of whoever started it."""
     entries = Path(f"/proc/{pid}/environ").read_text().split("\0")
     return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+def test_ctrl_c_at_the_very_beginning_of_a_demonstration_says_nothing(scratch):
+    """At a terminal the members get it too, while their Python is still starting and would show where."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "raftlite", "demo", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        start_new_session=True,
+        text=True,
+    )
+    with child:
+        pids = [json.loads(child.stdout.readline()).get("pid") for _ in range(4)]
+        os.killpg(child.pid, signal.SIGINT)
+        _, errors = child.communicate(timeout=PATIENCE)
+    assert (child.returncode, errors) == (130, "")
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids if pid)
 
 
 def test_the_key_is_in_no_command_line(start_child, scratch):

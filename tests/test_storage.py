@@ -712,7 +712,7 @@ def test_a_failure_ends_a_member_visibly(path, start_child):
 
 
 def test_a_missing_directory_is_a_storage_error(tmp_path):
-    assert "unable to open database file" in refusal(tmp_path / "missing" / "votes")
+    assert refusal(tmp_path / "missing" / "votes").endswith(f": there is no folder {tmp_path}/missing")
 
 
 def test_a_directory_below_a_file_is_a_storage_error(used):
@@ -755,7 +755,8 @@ def test_a_directory_that_may_not_be_written_is_a_storage_error(tmp_path):
     directory = tmp_path / "votes"
     directory.mkdir()
     with as_nobody(directory, 0o555):
-        assert "unable to open database file" in refusal(directory / "a")
+        said = refusal(directory / "a")
+    assert said == f"cannot open {directory}/a: the folder {directory} is not writable by this user"
     assert files(directory / "a") == []
 
 
@@ -764,7 +765,7 @@ def test_a_file_that_may_not_be_written_is_a_storage_error_at_start(used):
     """And not at the first vote."""
     used.chmod(0o444)
     with as_nobody(used.parent, 0o777):
-        assert refusal(used)
+        assert refusal(used) == f"cannot open {used}: the file is not writable by this user"
     used.chmod(0o644)
     assert load(used) == VOTE
 

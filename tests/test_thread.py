@@ -865,6 +865,17 @@ def test_handles_for_members_heard_of_are_made_by_the_transport():
         assert [info.node_id for info in made] == ["c", "c"]
 
 
+def test_a_thread_needs_a_timing_that_was_checked():
+    with pytest.raises(ConfigError, match=r"timing is {}, but must be a raftlite\.Timing"):
+        ElectionThread("a", timing={})
+
+
+def test_the_help_on_a_thread_names_the_doors_of_its_loop():
+    """They are attributes of each object, which `help(ElectionThread)` does not list by itself."""
+    words = ElectionThread.__doc__
+    assert all(f"`{door}`" in words and hasattr(new_thread("a"), door) for door in ("inbox", "events", "node"))
+
+
 def test_a_transport_that_cannot_make_a_handle_does_not_end_the_member(caplog):
     """An address that another member made known may be nonsense here."""
     inbox = Inbox()

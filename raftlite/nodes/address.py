@@ -21,6 +21,7 @@ Address = Union[str, Tuple[str, int]]
 _WILDCARDS = ("", "0", "0.0.0.0", "::", "::0")
 _UNIX_REFUSES_FOR_THE_DEAD_ALONE = sys.platform == "linux"  # BSD and macOS refuse where a listener is merely too busy
 _FORMS = "but must be 'host:port' or the path of a Unix socket"
+_NEEDS_A_SLASH = ", which needs a slash: ./{}"
 
 
 def normalize(address: Address, name: str = "address") -> str:
@@ -75,7 +76,9 @@ def _split_text(address: str, name: str = "address") -> Tuple[str, str]:
     host, separator, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    if not separator or not port.isascii() or not port.isdigit() or not {"[", "]"}.isdisjoint(host):
+    if not separator:
+        raise ConfigError(f"{name} is {address!r}, {_FORMS}{_NEEDS_A_SLASH.format(address) if address else ''}")
+    if not port.isascii() or not port.isdigit() or not {"[", "]"}.isdisjoint(host):
         raise ConfigError(f"{name} is {address!r}, {_FORMS}")
     if len(port) > 5 or int(port) > 65535:  # the length first: Python reads no number of thousands of digits
         raise ConfigError(f"{name} is {address!r}, but its port must be from 0 to 65535")
