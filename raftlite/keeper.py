@@ -1,0 +1,56 @@
+"""The member of a pool's election that belongs to no worker: it votes, and passes the lead on if it is elected.
+
+An even number of voters survives one death less than one more voter would: of two workers, none. The keeper is the one
+more. It is a process of its own, since threads of the parent would be in the way of its forks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+
+from raftlite.leadership import Leadership
+from raftlite.member import Member
+from raftlite.seat import KEEPER, Invitation, Lifeline
+from raftlite.timing import Timing
+
+TRY_AGAIN_AFTER = 0.05  # seconds
+
+IGNORED = ("SIGINT", "SIGTERM", "SIGHUP")
+"""What ends a program goes to its whole group: the keeper stays until the election ends."""
+
+
+def main() -> None:
+    """Run until the election of the invitation on standard input is over."""
+    for name in IGNORED:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    with contextlib.suppress(FileNotFoundError):  # the election is over already
+        keep(read_invitation())
+
+
+def read_invitation() -> Invitation:
+    settings = json.load(sys.stdin)
+    settings["authkey"] = bytes.fromhex(settings["authkey"])
+    settings["timing"] = Timing(**settings["timing"])
+    return Invitation(**settings)
+
+
+def keep(invitation: Invitation) -> None:
+    """Vote until the election is over."""
+    lifeline = Lifeline(invitation.lifeline)
+    member = invitation.member(KEEPER)
+    member.on_elected(lambda leadership: pass_on(member, leadership))
+    with member:
+        while not lifeline.has_ended:
+            lifeline.wait(None)
+    invitation.clear_up()
+
+
+def pass_on(member: Member, leadership: Leadership) -> None:
+    """Hand the lead to a worker. Some voted for this member, so one will take it."""
+    while leadership.valid:
+        member.transfer_leadership()
+        leadership.lost.wait(TRY_AGAIN_AFTER)
