@@ -200,6 +200,10 @@ class Relay(Callbacks):
         return self._acknowledged >= self._sent
 
     @property
+    def due(self) -> int:
+        return max(0, self._sent - int(min(self._acknowledged, self._sent)))
+
+    @property
     def is_alive(self) -> bool:
         return False
 
@@ -307,6 +311,8 @@ class _Member(Member):
         """Do what the program has asked for, and return what it hears of it."""
         if do == "hand_over":
             return {"leader": self.thread.hand_over(request["to"], request["timeout"])}
+        if do == "metrics":
+            return dict(self.metrics())
         if do == "status":
             return status_to_plain(self.status())
         if do == "verify":

@@ -33,6 +33,7 @@ from raftlite.lease import Lease
 from raftlite.line import Content, Line, error_from_plain, saved_from_plain, saved_to_plain, status_from_plain
 from raftlite.membership import Membership, check_node_id
 from raftlite.messages import AddNode, RemoveNode
+from raftlite.metrics import METRICS, Number
 from raftlite.nodes import forks
 from raftlite.status import Status, explain
 from raftlite.storage import MemoryStorage
@@ -82,6 +83,7 @@ class IsolatedElection(forks.Forkable):
         self._answers: Dict[int, Optional[Content]] = {}
         self._numbers = itertools.count(1)
         self._status: Optional[Status] = None
+        self._metrics: Dict[str, Number] = dict.fromkeys(METRICS, 0)  # as they were told last
         self._failure: Optional[BaseException] = None
         self._is_running = False
         self.was_told_to_stop = False
@@ -216,9 +218,24 @@ class IsolatedElection(forks.Forkable):
         """This member's view at this moment, with the reason where there is no leader."""
         status, leader_id = self._latest_status(), self.leader_id
         role = Role.STOPPED if self.is_forked_copy else status.role
-        status = replace(status, leader_id=leader_id, role=role)
+        leadership = self.leadership
+        remaining = leadership.remaining if leadership is not None else None
+        status = replace(status, leader_id=leader_id, role=role, lease_remaining=remaining)
         is_explained = status.why and leader_id is None and role is not Role.STOPPED
         return status if is_explained else replace(status, why=explain(status, {}))
+
+    def metrics(self) -> Dict[str, Number]:
+        """As `ElectionThread.metrics`: the other process counts, and what it said last stands where it has ended."""
+        with contextlib.suppress(TimeoutError, MemberStopped):
+            self._metrics = self._ask("metrics", self._patience)
+        leadership = self.leadership
+        return {
+            **self._metrics,
+            "is_leader": int(leadership is not None),
+            "has_leader": int(self.leader_id is not None),
+            "lease_remaining_seconds": 0.0 if leadership is None else leadership.remaining,
+            "callbacks_due": self._callbacks.due,
+        }
 
     def _latest_status(self) -> Status:
         """What the other process says, or what it said last where it has ended or does not answer."""
@@ -427,6 +444,7 @@ class IsolatedElection(forks.Forkable):
         status = self._known_status()
         error = "" if self._failure is None else f"{type(self._failure).__name__}: {self._failure}"
         self._status = replace(status, role=Role.STOPPED, leader_id=None, lease_expires_at=None, error=error)
+        self._status = replace(self._status, leader_heard_ago=None, unreachable=())
         self._is_running = False
         self._callbacks.lost()
         if status.leader_id is not None:

@@ -156,6 +156,11 @@ class Callbacks:
         return self._due == 0
 
     @property
+    def due(self) -> int:
+        """How many calls have not finished, and bodies that hold leadership."""
+        return self._due
+
+    @property
     def is_alive(self) -> bool:
         """Whether a callback runs or may yet run."""
         return self._thread.is_alive()

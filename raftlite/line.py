@@ -104,4 +104,7 @@ def status_from_plain(plain: Content, lease_expires_at: Optional[float] = None) 
         refusals=tuple((node_id, reason) for node_id, reason in plain["refusals"]),
         why=plain["why"],
         error=plain["error"],
+        lease_remaining=plain["lease_remaining"],
+        leader_heard_ago=plain["leader_heard_ago"],
+        unreachable=tuple(plain["unreachable"].items()),
     )

@@ -18,6 +18,7 @@ from raftlite.errors import ConfigError, LeadershipLost, MembershipError, Member
 from raftlite.leadership import Callback, Callbacks, Leadership
 from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, founding_membership
 from raftlite.messages import AddNode, RemoveNode
+from raftlite.metrics import Number
 from raftlite.nodes import secure
 from raftlite.nodes.address import Address, is_wildcard, normalize, reachable
 from raftlite.nodes.base import Node
@@ -181,6 +182,19 @@ class Member:
     def status(self) -> Status:
         """This member's view at this moment, with the reason where there is no leader."""
         return self._running().status()
+
+    def metrics(self) -> Dict[str, Number]:
+        """Counters and gauges as plain numbers, for whatever collects them; `raftlite.metrics.METRICS` describes each.
+
+        With `prometheus_client`, in three lines:
+
+            from prometheus_client import Gauge
+            for name in member.metrics():
+                Gauge(f"raftlite_{name}", name).set_function(lambda name=name: member.metrics()[name])
+
+        Names in `_total` only grow, from 0 at each `start`. Raises `MemberStopped` before the first.
+        """
+        return self._running().metrics()
 
     def wait_for_leader(self, timeout: Optional[float] = None) -> str:
         """Wait until some member leads; return its id. Raises `TimeoutError`, which says why there is none."""

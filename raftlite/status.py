@@ -12,7 +12,17 @@ from raftlite.membership import Membership
 
 @dataclass(frozen=True)
 class Status:
-    """One member's view, replaced whole at every change. `why` says, while there is no leader, what is missing."""
+    """One member's view at one moment; a value that never changes, so it may be kept and compared.
+
+    `role`, `current_term` and `membership` are what the member last knew, `leader_id` is who leads as far as it knows.
+    A member that leads says for how long its lease holds (`lease_remaining`, in seconds). A follower cannot know that;
+    it says how long ago it heard the leader (`leader_heard_ago`, in seconds). `unreachable` are the members that it
+    cannot reach or, while it leads, does not hear, each with since when and why. Without a leader, `why` says what is
+    missing. A member that has failed is `Role.STOPPED` and has the reason in `error`.
+
+    The rest explains how it voted: `min_nodes` voters must be known before the first election, `answers` and
+    `refusals` came to its last request for votes; `lease_expires_at` is on the clock of leases.
+    """
 
     node_id: str
     role: Role
@@ -25,6 +35,9 @@ class Status:
     refusals: Tuple[Tuple[str, str], ...] = ()  # voters that refused it, and why
     why: str = ""
     error: str = ""
+    lease_remaining: Optional[float] = None  # None unless this member leads
+    leader_heard_ago: Optional[float] = None  # None where nobody leads, or this member itself does
+    unreachable: Tuple[Tuple[str, str], ...] = ()  # members, and since when and why they are not reached
 
     def to_plain(self) -> Dict[str, Any]:
         """The status as JSON data."""
@@ -36,7 +49,14 @@ class Status:
             "membership": membership_to_plain(self.membership),
             "why": self.why,
             "error": self.error,
+            "lease_remaining": _rounded(self.lease_remaining),
+            "leader_heard_ago": _rounded(self.leader_heard_ago),
+            "unreachable": dict(self.unreachable),
         }
+
+
+def _rounded(seconds: Optional[float]) -> Optional[float]:
+    return None if seconds is None else round(seconds, 3)
 
 
 def explain(status: Status, unreachable: Dict[str, str]) -> str:

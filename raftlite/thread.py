@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Callable, ContextManager, Dict, FrozenSet, Iterable, List, Optional, Tuple, Type, TypeVar, Union
 
 from raftlite.clock import boot_clock, check_timeout
-from raftlite.election import Election, Ready, Role
+from raftlite.election import Election, Ready, Role, Saved
 from raftlite.errors import ConfigError, ForkedError, MembershipError, MemberStopped, NotLeader, RaftliteError
 from raftlite.leadership import Callback, Callbacks, Leadership
 from raftlite.membership import Membership, NodeInfo, check_node_id
@@ -46,6 +46,7 @@ from raftlite.messages import (
     TimeoutNow,
     TransferLeadership,
 )
+from raftlite.metrics import Counters, Number
 from raftlite.nodes.base import Node
 from raftlite.nodes.queue import QueueNode
 from raftlite.status import Status, explain
@@ -111,7 +112,8 @@ class ElectionThread:
         given = list(nodes)
         self._storage = storage if storage is not None else MemoryStorage()
         check_timing(timing)
-        self._election = Election(node_id, self._storage.load(), given, timing, min_nodes, max_nodes, rng)
+        saved = self._storage.load()
+        self._election = Election(node_id, saved, given, timing, min_nodes, max_nodes, rng)
         self._clock = clock if clock is not None else boot_clock
         self._node_factory = node_factory
         self.node_id = node_id
@@ -130,6 +132,10 @@ class ElectionThread:
         self.was_told_to_stop = False  # else it has ended because of a failure, or was removed
         self._is_cut_off = False  # `stop` has waited for this thread in vain
         self._stopped_by_callback = False  # the callback waits for this thread, so this one must not wait for it
+        self._counts = Counters()
+        self._campaigned_in = saved.current_term  # the last term in which it can have stood
+        self._heard_at: Dict[str, float] = {}  # peer -> when it was heard last
+        self._leads_since = 0.0
         self._ran_at = self._clock()  # when it last had waited for a message, the disk or a callback
         self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
         self._outcomes: Dict[int, Optional[_Answer]] = {}  # what was asked for, by its id(), and its answer
@@ -241,10 +247,39 @@ class ElectionThread:
 
     def status(self) -> Status:
         """This member's view at this moment, with the reason where there is no leader."""
-        status = self._status
-        leader_id = self.leader_id
-        status = replace(status, leader_id=leader_id, role=self.role)
-        return replace(status, why=explain(status, self._unreachable()))
+        leadership, leader_id, unreachable = self.leadership, self.leader_id, self._unreachable()
+        heard_at = self._heard_at.get(leader_id or "") if leader_id != self.node_id else None
+        status = replace(
+            self._status,
+            leader_id=leader_id,
+            role=self.role,
+            lease_remaining=leadership.remaining if leadership is not None else None,
+            leader_heard_ago=None if heard_at is None else max(0.0, self._clock() - heard_at),
+            unreachable=tuple(sorted(unreachable.items())),
+        )
+        return replace(status, why=explain(status, unreachable))
+
+    def metrics(self) -> Dict[str, Number]:
+        """Counters and gauges as plain numbers, each of which `raftlite.metrics.METRICS` describes.
+
+        They cost nothing worth mentioning to count and to read, begin at 0 with each thread, and may be read from any
+        thread, also after the end.
+        """
+        leadership = self.leadership
+        dropped = sum(node.dropped for node in list(self._nodes.values()))
+        totals = self._counts.totals()
+        return {
+            "current_term": self.current_term,
+            "is_leader": int(leadership is not None),
+            "has_leader": int(self.leader_id is not None),
+            "lease_remaining_seconds": 0.0 if leadership is None else leadership.remaining,
+            "members": len(self.membership.ids),
+            "unreachable_members": len(self._unreachable()),
+            "callbacks_due": self._callbacks.due,
+            "inbox_length": self.inbox.qsize(),
+            **totals,
+            "messages_dropped_total": totals["messages_dropped_total"] + dropped,
+        }
 
     def on_elected(self, callback: _F) -> _F:
         """Call `callback(leadership)` whenever this member begins to lead; if it raises, the member resigns."""
@@ -417,7 +452,18 @@ class ElectionThread:
         return self._failure
 
     def _unreachable(self) -> Dict[str, str]:
-        return {node_id: node.trouble for node_id, node in list(self._nodes.items()) if node.trouble}
+        """Members that cannot be reached or, by a leader, heard; and since when, in words."""
+        if self._status.role is Role.STOPPED:
+            return {}
+        found = {node_id: node.trouble for node_id, node in list(self._nodes.items()) if node.trouble}
+        return {**self._silent(), **found}
+
+    def _silent(self) -> Dict[str, str]:
+        if not self.is_leader:
+            return {}  # followers do not hear each other
+        now, since, limit = self._clock(), self._leads_since, self._election.timing.election_timeout
+        silent = {each: now - max(since, self._heard_at.get(each, since)) for each in list(self._nodes)}
+        return {each: f"silent since {seconds:.0f} s" for each, seconds in silent.items() if seconds > limit}
 
     # --- The thread -------------------------------------------------------------------------------
 
@@ -487,8 +533,14 @@ class ElectionThread:
             return
         if isinstance(message, AddNode) and isinstance(message.node, Node):
             self._keep_handle(message.node)
+        now = self._clock()
+        sender: Optional[str] = getattr(message, "sender_id", None)
+        if sender is not None:
+            self._counts.messages_received += 1
+            if sender in self._nodes:
+                self._heard_at[sender] = now
         self.was_told_to_stop = self.was_told_to_stop or type(message) is Stop
-        self._carry_out(self._election.receive(message, self._clock()))
+        self._carry_out(self._election.receive(message, now))
 
     def _carry_out(self, ready: Ready) -> None:
         outbox: Iterable[Tuple[str, Message]] = ready.outbox
@@ -499,9 +551,17 @@ class ElectionThread:
             began_at = self._clock()
             self._storage.save(ready.saved)
             self._ran_at = self._clock()
+            self._count_save(ready.saved, self._ran_at - began_at)
             self._note_delay(self._ran_at - began_at, ", or the disk is slow")
         self._publish(ready)
         self._send_all(outbox)
+
+    def _count_save(self, saved: Saved, seconds: float) -> None:
+        self._counts.saves += 1
+        self._counts.save_seconds += seconds
+        if saved.voted_for == self.node_id and saved.current_term > self._campaigned_in:
+            self._campaigned_in = saved.current_term
+            self._counts.elections_started += 1
 
     def _send_all(self, outbox: Iterable[Tuple[str, Message]]) -> None:
         for node_id, message in outbox:
@@ -526,7 +586,9 @@ class ElectionThread:
             return  # known by name only: AddNode may bring its handle
         try:
             node.send_message(message)
+            self._counts.messages_sent += 1
         except Exception as error:  # a transport of the user's must not end the election
+            self._counts.messages_dropped += 1
             self._log_trouble(node_id, error, f"sending to {node!r} failed")
 
     def _log_trouble(self, node_id: str, error: Exception, what: str) -> None:
@@ -575,10 +637,14 @@ class ElectionThread:
                     self.events.get_nowait()
 
     def _change_leader(self, event: LeaderChanged) -> None:
+        self._counts.lost = self._counts.elected  # whatever was granted is over
+        self._counts.leader_changes += event.leader_id is not None
         self._leadership = None
         self._callbacks.lost()
         lease = self._election.lease_expires_at
         if event.leader_id == self.node_id and lease is not None and not self._is_cut_off:
+            self._counts.elected += 1
+            self._leads_since = self._clock()
             self._leadership = self._callbacks.grant(self.node_id, event.term, lease, self._clock)
             self._callbacks.elected(self._leadership)
             time.sleep(0.0001)  # lets that thread have the interpreter before this one prepares the next round
@@ -643,6 +709,7 @@ class ElectionThread:
         self._left -= learnt_it
         for node_id in learnt_it:
             node = self._nodes.pop(node_id, None)
+            self._heard_at.pop(node_id, None)
             if node is not None:
                 self._close_aside(node)
 
@@ -660,6 +727,7 @@ class ElectionThread:
 
     def _close_aside(self, node: Node) -> None:
         """Close the handle of a peer that has left, on another thread: it may wait for a connection that hangs."""
+        self._counts.messages_dropped += node.dropped
         name = f"raftlite-{self.node_id}-closes-{node.node_id}"
         self._closers = [closer for closer in self._closers if closer.is_alive()]
         self._closers.append(threading.Thread(target=self._close_handle, args=(node,), name=name, daemon=True))
@@ -682,6 +750,7 @@ class ElectionThread:
             event = LeaderChanged(None, self._status.current_term)
             self._change_leader(event)
             self._put_event(event)
+        self._counts.lost = self._counts.elected
         self._callbacks.lost()
         self._callbacks.finish()
         self._is_running = False

@@ -31,6 +31,7 @@ PLACES = {
     **dict.fromkeys(["lease", "line"], Place(3, "real")),
     **dict.fromkeys(["nodes", "storage", "clock", "output", "signals"], Place(2, "real")),
     "fencing": Place(2, "real"),
+    "metrics": Place(2, "real"),
     "status": Place(2, "shared"),
     "simulation": Place(2, "simulated"),
     "codec": Place(1, "real"),

@@ -19,6 +19,7 @@ class Node(ABC):
     voter = True
     address: Optional[str] = None  # where other processes reach the peer, if it can be named to them
     trouble = ""  # why the peer cannot be reached, in words that follow "b is", as in "unreachable since 12 s"
+    dropped = 0  # messages that were not sent, as far as the handle knows
 
     def __init__(self, node_id: str) -> None:
         check_node_id(node_id)

@@ -108,6 +108,7 @@ class ConnectionNode(Node, forks.Forkable):
     def send_message(self, message: Message) -> None:
         with self._wake:
             if self._idle is None or self._queue or not self._write_at_once(self._idle, message):
+                self.dropped += len(self._queue) == QUEUE_LENGTH  # the oldest
                 self._queue.append((time.monotonic(), message))
                 if not self._parked:
                     self._wake.notify()
@@ -299,6 +300,7 @@ class ConnectionNode(Node, forks.Forkable):
                 sent_at, message = self._queue.popleft()
                 if time.monotonic() - sent_at < self._timing.message_timeout:
                     return message, is_hinted
+                self.dropped += 1
             return None, is_hinted
 
     def _encode(self, message: Message) -> Optional[bytes]:
@@ -306,6 +308,7 @@ class ConnectionNode(Node, forks.Forkable):
             return encode(message)
         except MalformedMessage:
             logger.exception("%s: a message for %s cannot be sent", self._identity.node_id, self.node_id)
+            self.dropped += 1
             return None
 
     def _note_loss(self, reason: str, level: int = logging.INFO) -> None:

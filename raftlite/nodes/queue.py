@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 from typing import Any
 
@@ -19,5 +18,7 @@ class QueueNode(Node):
         self.voter = voter
 
     def send_message(self, message: Message) -> None:
-        with contextlib.suppress(queue.Full):  # the next heartbeat, or the next election, makes up for it
+        try:
             self.inbox.put_nowait(message)
+        except queue.Full:  # the next heartbeat, or the next election, makes up for it
+            self.dropped += 1
