@@ -172,3 +172,21 @@ def working_among(terminals: Dict[str, Terminal]) -> str:
                 return name
         threading.Event().wait(0.02)
     raise AssertionError("nobody works")
+
+
+# --- When something is wrong -------------------------------------------------------------------------------------
+
+
+def sentences_of_the_table() -> List[str]:
+    table = README[README.index("| it says |") :].split("\n\n")[0]
+    return [sentence for row in table.splitlines()[2:] for sentence in re.findall(r"`([^`]+)`", row.split("|")[1])]
+
+
+@pytest.mark.parametrize("sentence", sentences_of_the_table())
+def test_what_the_readme_explains_is_what_raftlite_says(sentence: str) -> None:
+    """The words of each sentence are in the code; ids, numbers and dots stand for what they are at the time."""
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (TOP / "raftlite").rglob("*.py"))
+    changing = r"'?\b[abcxy]\b'?(?:, [abc]\b)*(?: is\b)?|\d+(?:\.\d+)?|\.\.\."
+    words = [part.strip(" ,()") for part in re.split(changing, sentence)]
+    assert any(len(part) > 2 for part in words)
+    assert [part for part in words if part not in source] == []

@@ -228,6 +228,8 @@ def test_the_table_tells_what_happens_when_a_leader_is_killed(folder: Path, star
         steps: queue.Queue[Tuple[str, str]] = queue.Queue()
         for member in survivors.values():
             assert eventually(lambda member=member: member.leader_id, "followed") == "a"
+            # There is proof of a death only for whoever has been there itself.
+            eventually(lambda member=member: not member.status().unreachable, "connected")
             watch_survivor(member, steps)
         child.kill()
         seen: List[Tuple[str, str]] = []
