@@ -19,7 +19,7 @@ import time
 from apscheduler.schedulers.background import BackgroundScheduler
 from flask import Flask
 
-from raftlite import Member, StorageError
+from raftlite import Member, StorageInUse
 
 FOLDER = os.environ.get("VOTES", ".raftlite-data")  # survives restarts, so that tokens go on growing
 WORKERS = {name: f"{FOLDER}/{name}.sock" for name in ("w1", "w2", "w3", "w4")}
@@ -50,7 +50,7 @@ def join():
     for _ in range(250):
         for name in WORKERS:
             member = Member(name, peers=WORKERS, listen=WORKERS[name], data_dir=FOLDER, on_elected=begin, on_lost=end)
-            with contextlib.suppress(StorageError):
+            with contextlib.suppress(StorageInUse):
                 return member.start()
         time.sleep(0.1)  # when gunicorn reloads, the workers of before still have theirs
     raise SystemExit(f"no name is free in {FOLDER}")

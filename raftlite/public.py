@@ -12,6 +12,7 @@ from raftlite.errors import (
     RaftliteError,
     StaleToken,
     StorageError,
+    StorageInUse,
 )
 from raftlite.fencing import FencingGate, SQLiteFencingGate
 from raftlite.leadership import Leadership
@@ -88,6 +89,7 @@ __all__ = [
     "Stop",
     "Storage",
     "StorageError",
+    "StorageInUse",
     "TimeoutNow",
     "Timing",
     "TransferLeadership",
