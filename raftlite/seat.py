@@ -48,9 +48,10 @@ def current() -> Member:
         raise MemberStopped("this process has joined no election: give its pool initializer=election.join")
     if seat.pid != os.getpid():
         raise ForkedError("the member belongs to the worker that this process was forked from")
-    if seat.member is None:
-        raise MemberStopped(f"this worker takes no part in the election: {seat.why_not}")
-    return seat.member
+    with seat.claiming:
+        if seat.member is None:
+            raise MemberStopped(f"this worker takes no part in the election: {seat.why_not}")
+        return seat.member
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,7 @@ class Seat:
         self.pid = os.getpid()
         self.member: Optional[Member] = None
         self.why_not = "no slot was free"
+        self.claiming = threading.Lock()  # a member that leads at once calls back before its `start` has returned
         self.is_over = False
         self._lifeline: Optional[Lifeline] = None
         self._quiet = QuietLog(logger)
@@ -247,21 +249,26 @@ class Seat:
 
     def _claim(self) -> None:
         """Take the first slot whose votes no living process has locked."""
-        reason = f"all {self.invitation.workers} slots are taken by other workers"
-        for slot in self.invitation.slots:
-            if self.invitation.isolated and not self.invitation.is_free(slot):
-                continue  # rather than start a process that finds it out
-            try:
-                self.member = self.invitation.member(slot)  # before it starts: its callbacks may ask for it
-                self.member.start()
-                return
-            except StorageInUse:
-                pass
-            except Exception as error:  # the worker is to work, whatever is wrong with the disk or the socket
-                reason = f"{slot}: {error}"
-                self._quiet.log(logging.WARNING, f"a worker cannot take part in the election of its pool: {reason}")
-            self.member = None
-        self.why_not = reason
+        self.why_not = f"all {self.invitation.workers} slots are taken by other workers"
+        with self.claiming:
+            for slot in self.invitation.slots:
+                if self._start_member(slot):
+                    return
+
+    def _start_member(self, slot: str) -> bool:
+        if self.invitation.isolated and not self.invitation.is_free(slot):
+            return False  # rather than start a process that finds it out
+        member = self.invitation.member(slot)
+        try:
+            member.start()
+        except StorageInUse:
+            return False
+        except Exception as error:  # the worker is to work, whatever is wrong with the disk or the socket
+            self.why_not = f"{slot}: {error}"
+            self._quiet.log(logging.WARNING, f"a worker cannot take part in the election of its pool: {self.why_not}")
+            return False
+        self.member = member
+        return True
 
     def _run(self) -> None:
         lifeline = self._lifeline
