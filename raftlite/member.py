@@ -22,7 +22,7 @@ from raftlite.metrics import Number
 from raftlite.nodes import secure
 from raftlite.nodes.address import Address, is_wildcard, normalize, reachable
 from raftlite.nodes.base import Node
-from raftlite.nodes.connection import ConnectionListener
+from raftlite.nodes.listener import ConnectionListener
 from raftlite.status import Status
 from raftlite.storage import MemoryStorage, SQLiteStorage, Storage, file_name
 from raftlite.thread import ElectionThread

@@ -30,7 +30,7 @@ from threads import PATIENCE, Gate, eventually, is_inside
 
 from raftlite import ConfigError, ConnectionListener, Heartbeat, Member, Membership, NodeInfo, PeerDown, Timing
 from raftlite.codec import MAX_MESSAGE_BYTES, decode, encode
-from raftlite.nodes import ConnectionNode, connection
+from raftlite.nodes import ConnectionNode, connection, listener
 from raftlite.nodes.address import dial
 from raftlite.nodes.channel import Channel, Identity, Refused
 from raftlite.nodes.request import ask_member
@@ -271,7 +271,7 @@ def test_two_processes_with_one_id_that_both_dial_are_found_out_and_both_sides_s
 
 def test_a_process_that_restarts_is_let_in_before_its_old_connection_has_ended(place: Place, monkeypatch: Any) -> None:
     """The system ends a dead process's connections one after the other."""
-    monkeypatch.setattr(connection, "HINT_PATIENCE", PATIENCE)
+    monkeypatch.setattr(listener, "HINT_PATIENCE", PATIENCE)
     there = place.listener("a", timing=PATIENT)
     former = place.peer(there, "b")
     with ThreadPoolExecutor() as pool:
@@ -287,7 +287,7 @@ def test_a_process_that_was_cut_off_is_replaced_and_refused_when_it_comes_back(
 ) -> None:
     """A machine that lost its power says no goodbye; one that comes back has shown that two processes use one id."""
     passed = [0.0]
-    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0]))
+    monkeypatch.setattr(listener, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0]))
     there, identity = place.listener("a", timing=PATIENT), Identity("b", b"")
     former = place.channel(there.address)
     former.exchange(identity.hello(kind="peer", to="a"))
