@@ -12,6 +12,7 @@ import json
 import logging
 import signal
 import sys
+import time
 from dataclasses import asdict
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -20,7 +21,8 @@ from raftlite.demo import run_demo
 from raftlite.errors import ConfigError, StorageError
 from raftlite.member import LONGEST_REQUEST, Member
 from raftlite.membership import check_node_id
-from raftlite.nodes.address import reachable
+from raftlite.nodes.address import normalize, reachable
+from raftlite.nodes.connection import NOT_YET
 from raftlite.nodes.request import ask_member
 from raftlite.options import (
     Parser,
@@ -38,7 +40,6 @@ from raftlite.output import (
     EX_IOERR,
     EX_OK,
     EX_SOFTWARE,
-    EX_TEMPFAIL,
     EX_UNAVAILABLE,
     INTERRUPTED,
     Output,
@@ -49,8 +50,10 @@ from raftlite.output import (
 )
 from raftlite.printer import EventPrinter
 from raftlite.signals import Ended, stop_signals
+from raftlite.watch import Cluster, Poll, confirmed, describe, show, watch
 
 SHORTEST_WAIT = 0.001  # seconds, as for every duration of `Timing`
+FIRST_DIAL = 2.0  # seconds that the members have to reach a newcomer, before `add` says what it knows of it
 LONGEST_RUN = 86_400.0  # virtual seconds of one simulation
 
 
@@ -111,9 +114,17 @@ def _add_node(commands: Any) -> None:
 
 
 def _add_status(commands: Any) -> None:
-    status = _add_request(commands, "status", "ask one member who leads, and if nobody does, why")
-    status.description = "Ask the member at ADDRESS for its view. Exits with 75 while it knows of no leader."
-    status.set_defaults(run=_ask, timeout=2.0)
+    status = _add_request(commands, "status", "ask members who leads, and if nobody does, why", nargs="+")
+    status.description = (
+        "Ask the member at ADDRESS for its view, or several at the same time for a table of the cluster. "
+        "Exits with 69 if nobody answers and with 75 if nobody who does knows of a leader; "
+        "with --exit-code also with 75 unless a member says itself that it leads and that its lease holds: "
+        "where only followers were asked, their leader is asked too."
+    )
+    status.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C; a line each with --json")
+    status.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two rounds (default 1)")
+    status.add_argument("--exit-code", action="store_true", help="for probes: 0 only if a leader confirms its lease")
+    status.set_defaults(run=_run_status, timeout=2.0)
 
 
 def _add_changes(commands: Any) -> None:
@@ -129,11 +140,13 @@ def _add_changes(commands: Any) -> None:
     transfer.set_defaults(run=_run_transfer)
 
 
-def _add_request(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
+def _add_request(commands: Any, name: str, what: str, nargs: Optional[str] = None) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=what, description=f"Any member may be asked to {what}."
     )
-    parser.add_argument("address", metavar="ADDRESS", help="any member's host:port, [ipv6]:port or socket's path")
+    parser.add_argument(
+        "address", metavar="ADDRESS", nargs=nargs, help="any member's host:port, [ipv6]:port or socket's path"
+    )
     parser.add_argument("--cluster", default="raftlite", help="the name of the cluster")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="wait so long for the answer")
     add_authkey(parser)
@@ -240,29 +253,60 @@ def _run_transfer(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace, **details: Any) -> int:
-    tls = tls_from(options)
-    key = authkey_from(options, tls)
-    if not SHORTEST_WAIT <= options.timeout <= LONGEST_REQUEST:
-        bounds = f"from {SHORTEST_WAIT:g} to {LONGEST_REQUEST:g} seconds"
-        raise ConfigError(f"--timeout is {options.timeout!r}, but must be a number {bounds}")
+    ask = _asker(options)
     try:
-        timeout = options.timeout
-        status = ask_member(options.address, key, options.cluster, timeout, options.command, ssl_context=tls, **details)
+        said = ask(options.address, options.command, **details)
+        if options.command == "add":
+            said = _after_first_dial(lambda: ask(options.address, "status"), said, options.member)
     except OSError as error:
         return _fail(options, error.strerror or str(error), EX_UNAVAILABLE)
-    print_text(json.dumps(status) if options.json else _describe(status))
-    return EX_TEMPFAIL if options.command == "status" and not status.get("leader") else EX_OK
+    print_text(json.dumps(said) if options.json else describe(said))
+    return EX_OK
 
 
-def _describe(status: Dict[str, Any]) -> str:
-    nodes = [node_id if voter else f"{node_id} (observer)" for node_id, voter, _ in status["membership"]["nodes"]]
-    lines = [
-        f"node     {status['node']} ({status['role']})",
-        f"term     {status['term']}",
-        f"leader   {status['leader'] or 'none: ' + status['why']}",
-        f"members  {', '.join(nodes)}",
-    ]
-    return "\n".join(lines)
+def _asker(options: argparse.Namespace) -> Callable[..., Dict[str, Any]]:
+    """What asks a member as the options say; they are checked before anybody is asked."""
+    tls = tls_from(options)
+    key = authkey_from(options, tls)
+    _check_seconds("--timeout", options.timeout)
+
+    def ask(address: str, request: str, **details: Any) -> Dict[str, Any]:
+        return ask_member(address, key, options.cluster, options.timeout, request, ssl_context=tls, **details)
+
+    return ask
+
+
+def _check_seconds(flag: str, value: float) -> None:
+    if not SHORTEST_WAIT <= value <= LONGEST_REQUEST:
+        bounds = f"from {SHORTEST_WAIT:g} to {LONGEST_REQUEST:g} seconds"
+        raise ConfigError(f"{flag} is {value!r}, but must be a number {bounds}")
+
+
+def _after_first_dial(look: Callable[[], Dict[str, Any]], said: Dict[str, Any], member: str) -> Dict[str, Any]:
+    """Give the members a moment to find out whether anybody listens at the address that they were told."""
+    give_up_at = time.monotonic() + FIRST_DIAL
+    node_id = member.partition("=")[0]
+    while NOT_YET in said.get("unreachable", {}).get(node_id, "") and time.monotonic() < give_up_at:
+        time.sleep(0.05)
+        said = look()
+    return said
+
+
+def _run_status(options: argparse.Namespace) -> int:
+    if options.watch and options.exit_code:
+        options.usage_error("--watch goes on until Ctrl-C, and --exit-code is for one answer: give one of them")
+    ask = _asker(options)
+    _check_seconds("--interval", options.interval)
+    addresses = list(dict.fromkeys(normalize(address) for address in options.address))
+    poll = Poll(lambda address: ask(address, "status"), options.timeout)
+    if options.watch:
+        watch(poll, addresses, options.json, options.interval)
+    answers = poll.answers(addresses)
+    if len(addresses) == 1 and answers[0].said is None:
+        return _fail(options, answers[0].error, EX_UNAVAILABLE)
+    print_text(show(answers, options.json))
+    cluster = Cluster(answers)
+    return confirmed(poll, cluster) if options.exit_code else cluster.exit_code()
 
 
 # --- raftlite simulate: imported when it is asked for, because no member needs it in its memory -------

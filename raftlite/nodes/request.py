@@ -26,8 +26,9 @@ def ask_member(
     hello = Identity("raftlite", authkey, cluster).hello(kind="request", request=request, timeout=timeout, **details)
     tls = secure.checked(ssl_context)
     channel = secure.dialled(dial(normalize(address), timeout), tls)
+    patience = timeout if request == "status" else timeout + 1.0  # the member waits itself, and then says why
     try:
-        with channel.limited(timeout + 1.0):  # the member waits for `timeout` itself, and then says why
+        with channel.limited(patience):
             channel.authenticate_as_dialler(authkey)
             return channel.exchange(hello)
     except MalformedMessage as error:
