@@ -46,13 +46,13 @@ def same_shape(lines: List[str]) -> List[str]:
     return [re.sub(r"\d+(\.\d+)?", "0", re.sub(r"\b(n\d|[abc])\b", "x", line)).split() for line in lines]
 
 
-def test_every_example_has_a_test() -> None:
-    assert {path.name for path in (TOP / "examples").glob("*.py")} == {
-        "fencing.py",
-        "one_process.py",
-        "own_node.py",
-        "three_terminals.py",
-    }
+def test_every_example_has_a_test_and_is_in_the_table() -> None:
+    """Named in a file of tests, and in examples/README.md, which names no others."""
+    examples = {path.name for path in (TOP / "examples").glob("*.py")}
+    tests = "".join(path.read_text(encoding="utf-8") for path in (TOP / "tests").glob("test_*.py"))
+    assert {name for name in examples if f'"{name[:-3]}"' in tests or f'"{name}"' in tests} == examples
+    table = (TOP / "examples" / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\[`(\w+\.py)`\]\(\1\)", table)) == examples
 
 
 # --- The README --------------------------------------------------------------------------------------------------

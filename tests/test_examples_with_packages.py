@@ -1,0 +1,284 @@
+"""Every program in examples/ that is about another package runs with that package, and does what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.util
+import os
+import queue
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Match, Set
+
+import pytest
+from children import environment
+from threads import PATIENCE, eventually
+
+from raftlite.messages import TimeoutNow
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+pytestmark = pytest.mark.slow
+
+
+class Program:
+    """A command line in a session of its own; what it and its children print goes to one file."""
+
+    def __init__(self, folder: Path, *command: object, **variables: str) -> None:
+        self.log = folder / f"{len(list(folder.glob('*.log')))}.log"
+        python_path = f"{environment()['PYTHONPATH']}{os.pathsep}{EXAMPLES}"
+        with self.log.open("w") as out:
+            self._popen = subprocess.Popen(
+                [sys.executable, *map(str, command)],
+                cwd=folder,
+                env={**environment(), "PYTHONPATH": python_path, "HOME": str(folder), **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._popen.pid
+
+    def printed(self, pattern: str) -> List[Match[str]]:
+        """The lines so far that have `pattern` in them."""
+        return list(re.finditer(pattern, self.text))
+
+    def wait_for(self, pattern: str, count: int = 1) -> List[Match[str]]:
+        """Wait until so many lines have `pattern` in them; return those and any more."""
+        return eventually(lambda: self._at_least(pattern, count), f"printed {count} times: {pattern}")
+
+    def _at_least(self, pattern: str, count: int) -> List[Match[str]]:
+        ended, found = self._popen.poll() is not None, self.printed(pattern)
+        assert len(found) >= count or not ended, f"the program ended, having said:\n{self.text}"
+        return found if len(found) >= count else []
+
+    @property
+    def text(self) -> str:
+        """What was printed so far, in whole lines."""
+        return self.log.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
+
+    def kill(self) -> None:
+        """`kill -9`, this one process alone."""
+        self._popen.kill()
+        self._popen.wait()
+
+    def interrupt(self) -> None:
+        """Ctrl-C, for every process in the terminal."""
+        os.killpg(self.pid, signal.SIGINT)
+
+    def wait(self) -> int:
+        """Wait until the program has ended, and every process that it has started; return its exit status."""
+        eventually(lambda: self._popen.poll() is not None and not self.is_there, "ended with all its processes")
+        return self._popen.wait()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether any process of its group is left."""
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever happened."""
+        if self.is_there:
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Start `Program(*command)` in a folder of the test; what still runs at its end is killed."""
+    programs: List[Program] = []
+
+    def start(*command: object) -> Program:
+        programs.append(Program(tmp_path, *command))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.end()
+
+
+def documented(example: str, beginning: str) -> List[str]:
+    """The commands that the example's docstring gives, without what is in a comment."""
+    source = (EXAMPLES / f"{example}.py").read_text(encoding="utf-8")
+    lines = [line.split("#")[0].strip() for line in source.split('"""')[1].splitlines()]
+    commands = [command.strip() for line in lines for command in line.split(";")]
+    return [command for command in commands if command.startswith(beginning)]
+
+
+# --- Flask, gunicorn, APScheduler --------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_under_gunicorn_a_job_fires_in_one_worker_of_four_and_in_another_when_that_is_killed(start: Any) -> None:
+    """The worker that gunicorn starts instead gets the name of the dead one, so that the cluster stays the same."""
+    (command,) = documented("flask_gunicorn", "gunicorn")
+    server = start("-m", *shlex.split(command), "--bind", "127.0.0.1:0")
+    (address,) = server.wait_for(r"Listening at: http://(\S+)")
+    started = r"(w\d) is pid (\d+)\n"
+    assert {name for name, _ in found(server.wait_for(started, 4))} == {"w1", "w2", "w3", "w4"}
+    report = r"(?m)^(\d\d:\d\d:\d\d) (w\d) \(pid (\d+)\) reports$"
+    _, first, pid = server.wait_for(report, 3)[-1].groups()
+    eventually(lambda: re.fullmatch(rf"w\d answers, {first} leads\n", page_at(address[1])), f"answered: {first} leads")
+
+    os.kill(int(pid), signal.SIGKILL)
+    killed_after = len(server.printed(report))
+    assert found(server.wait_for(started, 5))[4][0] == first
+    server.wait_for(report, killed_after + 4)
+    server.interrupt()
+    assert server.wait() == 0
+    reports = found(server.printed(report))
+    assert pid not in {pid for _, _, pid in reports[killed_after + 1 :]}, reports
+    workers_in: Dict[str, Set[str]] = {}
+    for second, _, pid in reports:
+        workers_in.setdefault(second, set()).add(pid)
+    assert {len(workers) for workers in workers_in.values()} == {1}, reports
+    assert "Traceback" not in server.text
+
+
+def found(matches: List[Match[str]]) -> List[Any]:
+    return [match.groups() for match in matches]
+
+
+def page_at(address: str) -> str:
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+
+
+# --- A legacy daemon, Django -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "example, beginning, does",
+    [("legacy_daemon", "python", "collects the mail"), ("django_command", "python", "sends reminders")],
+)
+def test_of_three_copies_one_works_and_another_when_it_is_killed(
+    start: Any, example: str, beginning: str, does: str
+) -> None:
+    (command,) = documented(example, beginning)
+    *command, name = shlex.split(command)[2:]
+    assert name == "a"
+    copies = {name: start(EXAMPLES / f"{example}.py", *command, name) for name in "abc"}
+    works = rf"(?m)^(\w) \(pid \d+\) {does}, token (\d+)$"
+    first = working(copies, works)
+    copies[first].kill()
+    second = working({name: copy for name, copy in copies.items() if name != first}, works)
+    for name in set("abc") - {first}:
+        copies[name].interrupt()
+        assert copies[name].wait() == 0
+    assert first != second
+    by_token = {(token, name) for copy in copies.values() for name, token in found(copy.printed(works))}
+    assert len({token for token, _ in by_token}) == len(by_token), f"two with one token: {by_token}"
+    assert "Traceback" not in "".join(copy.text for copy in copies.values())
+
+
+def working(copies: Dict[str, Program], works: str) -> str:
+    """Wait until one of them works."""
+
+    def look() -> Any:
+        return next((name for name, copy in copies.items() if copy.printed(works)), None)
+
+    return eventually(look, f"printed by one of {', '.join(copies)}: {works}")
+
+
+# --- Dask --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_when_the_worker_that_coordinates_is_killed_another_one_does_and_no_task_is_lost(start: Any) -> None:
+    program = start(EXAMPLES / "dask_coordinator.py")
+    assert program.wait() == 0, program.text
+    elected = found(program.printed(r"(?m)^worker (\d) \(pid (\d+)\) coordinates, token (\d+)$"))
+    ((killed,),) = found(program.printed(r"(?m)^worker (\d) is killed$"))
+    ((last,),) = found(program.printed(r"(?m)^worker (\d) coordinates at the end$"))
+    assert killed in {name for name, _, _ in elected}
+    assert last in {name for name, _, _ in elected}
+    assert len({token for _, _, token in elected}) == len({pid for _, pid, _ in elected}) == len(elected) >= 2, elected
+    assert program.printed(rf"(?m)^the sum of all squares is {sum(n * n for n in range(100))}$")
+    assert "Traceback" not in program.text
+
+
+# --- ZeroMQ ------------------------------------------------------------------------------------------------------
+# test_nodes.py holds its Node to the contract of every Node.
+
+
+def test_an_election_over_zeromq(start: Any) -> None:
+    program = start(EXAMPLES / "zeromq_node.py")
+    assert program.wait() == 0, program.text
+    follows = found(program.printed(r"(?m)^(\w) follows (\w)$"))
+    assert [name for name, _ in follows] == ["a", "b", "c"]
+    assert len({leader for _, leader in follows}) == 1
+
+
+@pytest.fixture
+def buses() -> Iterator[Dict[str, Any]]:
+    """Over ZeroMQ, a member `a` that receives, and a member `b` and a stranger that send to it.
+
+    `a.inbox` is what it believes, and `a.verdicts` what it has said of those who dialled.
+    """
+    import zmq
+
+    example = load_example("zeromq_node")
+    key_pairs = {name: zmq.curve_keypair() for name in ("a", "b", "stranger")}
+    public_keys = {name: public for name, (public, _) in key_pairs.items()}
+    members = {name: key for name, key in public_keys.items() if name != "stranger"}
+    with contextlib.ExitStack() as stack:
+        buses = {name: example.Bus(pair, members) for name, pair in key_pairs.items()}
+        for bus in buses.values():
+            stack.callback(bus.close)
+        note_verdicts(buses["a"])
+        for name in ("b", "stranger"):
+            buses[name].to_a = stack.enter_context(
+                contextlib.closing(example.ZeroMQNode("a", buses[name], buses["a"].address))
+            )
+            stack.callback(buses[name].pull.close)
+        buses["a"].inbox = queue.Queue()
+        receiver = threading.Thread(target=buses["a"].receive, args=(buses["a"].inbox,), name="receives-a")
+        receiver.start()
+        yield buses
+    receiver.join(PATIENCE)
+
+
+def note_verdicts(bus: Any) -> None:
+    bus.verdicts, ask = set(), bus.callback
+
+    def callback(domain: str, public_key: bytes) -> Any:
+        verdict = ask(domain, public_key)
+        bus.verdicts.add((public_key, verdict))
+        return verdict
+
+    bus.callback = callback
+
+
+def test_over_zeromq_a_member_speaks_in_its_own_name_only(buses: Dict[str, Any]) -> None:
+    for sender_id in ("c", "a", "b"):
+        buses["b"].to_a.send_message(TimeoutNow(1, sender_id))
+    assert buses["a"].inbox.get(timeout=PATIENCE) == TimeoutNow(1, "b")
+
+
+def test_over_zeromq_a_stranger_is_not_let_in(buses: Dict[str, Any]) -> None:
+    """It knows the members' public keys; they do not know its own."""
+    stranger, _ = buses["stranger"].key_pair
+    buses["stranger"].to_a.send_message(TimeoutNow(1, "b"))
+    eventually(lambda: (stranger, False) in buses["a"].verdicts, "refused")
+    buses["b"].to_a.send_message(TimeoutNow(2, "b"))
+    assert buses["a"].inbox.get(timeout=PATIENCE) == TimeoutNow(2, "b")
+
+
+def load_example(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return example
