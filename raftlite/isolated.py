@@ -22,13 +22,14 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Dict, Iterator, Optional, TypeVar, Union
+from typing import Any, Dict, Iterator, Optional, Union
 
 from raftlite.clock import boot_clock, check_timeout
 from raftlite.codec import membership_from_plain
+from raftlite.contender import Contender
 from raftlite.election import Role, Saved
-from raftlite.errors import ForkedError, MemberStopped, NotLeader
-from raftlite.leadership import Callback, Callbacks, Leadership
+from raftlite.errors import MemberStopped, NotLeader
+from raftlite.leadership import Callbacks, Leadership
 from raftlite.lease import Lease
 from raftlite.line import Content, Line, error_from_plain, saved_from_plain, saved_to_plain, status_from_plain
 from raftlite.membership import Membership, check_node_id
@@ -45,8 +46,6 @@ IGNORED_BY_CHILD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[1]); from raftlite.child import main; main()"
 _GRACE = 1.0  # seconds beyond a timeout that the other process keeps, and for which it may close its sockets
-_Result = TypeVar("_Result")
-_F = TypeVar("_F", bound=Callback)
 
 
 class _IsolatedLeadership(Leadership):
@@ -64,13 +63,13 @@ class _IsolatedLeadership(Leadership):
         return 0.0 if self.lost.is_set() else nanoseconds / 1e9  # in this order: another thread may have seen its end
 
 
-class IsolatedElection(forks.Forkable):
+class IsolatedElection(Contender, forks.Forkable):
     """Runs a `Member` with these `settings` in a child process. `memory` keeps the votes between two orderly lives."""
 
     def __init__(self, settings: Content, memory: MemoryStorage) -> None:
-        self.node_id: str = settings["node_id"]
+        node_id: str = settings["node_id"]
+        super().__init__(node_id, Callbacks(f"raftlite-{node_id}-callbacks", self.resign))
         self.address: Optional[str] = settings["listen"]
-        self.is_forked_copy = False
         self._settings = settings
         self._memory = memory
         self._patience: float = settings["timing"]["message_timeout"]
@@ -78,17 +77,12 @@ class IsolatedElection(forks.Forkable):
         self._line: Optional[Line] = None
         self._popen: Optional[subprocess.Popen[bytes]] = None
         self._sending = threading.Lock()
-        self._state_changed = threading.Condition()
         self._grants: Dict[int, _IsolatedLeadership] = {}
         self._answers: Dict[int, Optional[Content]] = {}
         self._numbers = itertools.count(1)
         self._status: Optional[Status] = None
         self._metrics: Dict[str, Number] = dict.fromkeys(METRICS, 0)  # as they were told last
-        self._failure: Optional[BaseException] = None
-        self._is_running = False
-        self.was_told_to_stop = False
         self._farewell: Optional[Content] = None
-        self._callbacks = Callbacks(f"raftlite-{self.node_id}-callbacks", self.resign)
         self._reader = threading.Thread(target=self._run, name=f"raftlite-{self.node_id}-isolated", daemon=True)
 
     # --- Life -------------------------------------------------------------------------------------
@@ -104,12 +98,12 @@ class IsolatedElection(forks.Forkable):
 
     def start(self) -> None:
         """Hear what the process says, and tell the program."""
-        self._is_running = True
+        self._was_started = self._is_running = True
         try:
             self._reader.start()
             self._callbacks.start()  # only now, for a callback may stop its member, which waits for the reader
         except BaseException:  # the system has no threads left
-            self._is_running = False
+            self._was_started = self._is_running = False
             raise
 
     def _hear_of_start(self, line: Line) -> None:
@@ -159,14 +153,6 @@ class IsolatedElection(forks.Forkable):
     def is_alive(self) -> bool:
         """Whether the process or one of this election's threads has not ended yet, that of the callbacks included."""
         return self._reader.is_alive() or self._callbacks.is_alive
-
-    def check_process(self) -> None:
-        """Raise `ForkedError` in a child of the process that started this member."""
-        if self.is_forked_copy:
-            raise ForkedError(
-                f"{self.node_id} runs in the process that this one was forked from; "
-                "start a member here, under an id of its own"
-            )
 
     def abandon_after_fork(self) -> None:
         self.is_forked_copy = True
@@ -249,50 +235,7 @@ class IsolatedElection(forks.Forkable):
         assert self._status is not None, "a member has a status from its start on"
         return self._status
 
-    def wait_for_leader(self, timeout: Optional[float] = None) -> str:
-        """Wait until some member leads; return its id. Raises `TimeoutError`, `MemberStopped`, `ForkedError`."""
-        return self._wait(lambda: self.leader_id, timeout, "no leader")
-
-    def wait_until_leader(self, timeout: Optional[float] = None) -> Leadership:
-        """Wait until this member leads; return the grant. Raises `TimeoutError`, `MemberStopped`, `ForkedError`."""
-        return self._wait(lambda: self.leadership, timeout, f"{self.node_id} does not lead")
-
-    def _wait(self, look: Callable[[], Optional[_Result]], timeout: Optional[float], missing: str) -> _Result:
-        self.check_process()
-        timeout = check_timeout(timeout)
-        with self._state_changed:
-            found = self._state_changed.wait_for(lambda: look() or not self._is_running, timeout)
-        if found is not None and not isinstance(found, bool):
-            return found
-        if not self._is_running:
-            raise self._not_running() from self._failure
-        status = self.status()
-        why = status.why or f"{status.leader_id} leads"
-        raise TimeoutError(f"{missing} after {timeout} s: {why}")
-
-    def _not_running(self) -> MemberStopped:
-        if self._failure is not None:
-            return MemberStopped(f"{self.node_id} was stopped by a failure: {self._failure}")
-        if not self.was_told_to_stop:
-            return MemberStopped(f"{self.node_id} was removed from the cluster and has stopped")
-        return MemberStopped(f"{self.node_id} is stopped")
-
     # --- What the program asks for ----------------------------------------------------------------
-
-    def on_elected(self, callback: _F) -> _F:
-        self.check_process()
-        self._callbacks.on_elected(callback)
-        return callback
-
-    def on_lost(self, callback: _F) -> _F:
-        self.check_process()
-        self._callbacks.on_lost(callback)
-        return callback
-
-    def on_leader_changed(self, callback: _F) -> _F:
-        self.check_process()
-        self._callbacks.on_leader_changed(callback)
-        return callback
 
     def transfer_leadership(self, to: Optional[str] = None) -> None:
         """Hand leadership to `to`, or to the voter heard from last. Returns at once."""
@@ -313,10 +256,6 @@ class IsolatedElection(forks.Forkable):
         if not leadership.valid:
             raise NotLeader(f"{self.node_id} has ceased to lead")
         return leadership
-
-    def holding(self, leadership: Leadership) -> ContextManager[Leadership]:
-        """As `ElectionThread.holding`."""
-        return self._callbacks.holding(leadership)
 
     def change_membership(self, request: Union[AddNode, RemoveNode], timeout: Optional[float] = None) -> Membership:
         """As `ElectionThread.change_membership`."""
@@ -421,10 +360,6 @@ class IsolatedElection(forks.Forkable):
     def _acknowledge(self, number: int) -> None:
         """Once the callbacks that are due by now have finished: a successor may be waiting for that."""
         self._callbacks.then(lambda: self._tell(do="acknowledge", number=number))
-
-    def _tell_waiters(self) -> None:
-        with self._state_changed:
-            self._state_changed.notify_all()
 
     def _grant(self, token: int) -> _IsolatedLeadership:
         with self._state_changed:

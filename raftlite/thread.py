@@ -21,11 +21,12 @@ import time
 import weakref
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Callable, ContextManager, Dict, FrozenSet, Iterable, List, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple, Type, Union
 
 from raftlite.clock import boot_clock, check_timeout
+from raftlite.contender import Contender
 from raftlite.election import Election, Ready, Role, Saved
-from raftlite.errors import ConfigError, ForkedError, MembershipError, MemberStopped, NotLeader, RaftliteError
+from raftlite.errors import ConfigError, MembershipError, MemberStopped, NotLeader, RaftliteError
 from raftlite.leadership import Callback, Callbacks, Leadership
 from raftlite.membership import Membership, NodeInfo, check_node_id
 from raftlite.messages import (
@@ -60,8 +61,6 @@ _STANDS = "the membership is not changed yet, but will be once a majority answer
 _LONGEST_WAIT = threading.TIMEOUT_MAX / 2
 _ANSWERS = (MembershipChanged, LeadershipConfirmed, ChangeRefused)
 _Answer = Union[MembershipChanged, LeadershipConfirmed, ChangeRefused]
-_Result = TypeVar("_Result")
-_F = TypeVar("_F", bound=Callback)
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class _Later:
     message: Message
 
 
-class ElectionThread:
+class ElectionThread(Contender):
     """One member: an `Election` on a thread of its own. Also a context manager: `start` on entry, `stop` on exit.
 
     `nodes` are handles on the other members; a `NodeInfo` with this member's id may say that it does not vote.
@@ -109,6 +108,7 @@ class ElectionThread:
         node_factory: Optional[Callable[[NodeInfo], Optional[Node]]] = None,
         callbacks: Optional[Callbacks] = None,
     ) -> None:
+        super().__init__(node_id, callbacks or Callbacks(f"raftlite-{node_id}-callbacks", self._resign_if_running))
         given = list(nodes)
         self._storage = storage if storage is not None else MemoryStorage()
         check_timing(timing)
@@ -116,7 +116,6 @@ class ElectionThread:
         self._election = Election(node_id, saved, given, timing, min_nodes, max_nodes, rng)
         self._clock = clock if clock is not None else boot_clock
         self._node_factory = node_factory
-        self.node_id = node_id
         self.inbox: queue.Queue[Any] = inbox if inbox is not None else queue.Queue()
         self.events: queue.Queue[Event] = queue.Queue(EVENTS_KEPT)
         self.node = QueueNode(node_id, self.inbox)
@@ -125,11 +124,6 @@ class ElectionThread:
         self._left: FrozenSet[str] = frozenset()  # members that were removed
         self._leadership: Optional[Leadership] = None
         self._status = self._current_status()
-        self._state_changed = threading.Condition()
-        self._failure: Optional[BaseException] = None
-        self.is_forked_copy = False  # whether this is the dead copy in a child of the process that started it
-        self._is_running = False
-        self.was_told_to_stop = False  # else it has ended because of a failure, or was removed
         self._is_cut_off = False  # `stop` has waited for this thread in vain
         self._stopped_by_callback = False  # the callback waits for this thread, so this one must not wait for it
         self._counts = Counters()
@@ -141,7 +135,6 @@ class ElectionThread:
         self._outcomes: Dict[int, Optional[_Answer]] = {}  # what was asked for, by its id(), and its answer
         self._closers: List[threading.Thread] = []
 
-        self._callbacks = callbacks or Callbacks(f"raftlite-{node_id}-callbacks", self._resign_if_running)
         if on_elected:
             self.on_elected(on_elected)
         if on_lost:
@@ -158,12 +151,12 @@ class ElectionThread:
         self.check_process()
         if self._thread.ident is not None:
             raise MemberStopped(f"{self.node_id} was started before; make a new ElectionThread with the same storage")
-        self._is_running = True
+        self._was_started = self._is_running = True
         self._callbacks.start()
         try:
             self._thread.start()
         except BaseException:  # the system has no threads left
-            self._is_running = False
+            self._was_started = self._is_running = False
             self._callbacks.finish()
             raise
         return self
@@ -281,24 +274,6 @@ class ElectionThread:
             "messages_dropped_total": totals["messages_dropped_total"] + dropped,
         }
 
-    def on_elected(self, callback: _F) -> _F:
-        """Call `callback(leadership)` whenever this member begins to lead; if it raises, the member resigns."""
-        self.check_process()
-        self._callbacks.on_elected(callback)
-        return callback
-
-    def on_lost(self, callback: _F) -> _F:
-        """Call `callback(leadership)` once for each grant that ends, also at `stop`."""
-        self.check_process()
-        self._callbacks.on_lost(callback)
-        return callback
-
-    def on_leader_changed(self, callback: _F) -> _F:
-        """Call `callback(leader_id, term)` whenever another member leads, or (None, term) when none does."""
-        self.check_process()
-        self._callbacks.on_leader_changed(callback)
-        return callback
-
     def add_node(self, node: Node) -> None:
         """Ask for `node` to be added; the outcome is an event. Returns at once."""
         self._ask(AddNode(node))
@@ -351,10 +326,6 @@ class ElectionThread:
             raise NotLeader(f"{self.node_id} has ceased to lead")
         return leadership
 
-    def holding(self, leadership: Leadership) -> ContextManager[Leadership]:
-        """Resign `leadership` when the body ends. A handover waits for that, as it does for callbacks."""
-        return self._callbacks.holding(leadership)
-
     def change_membership(self, request: Union[AddNode, RemoveNode], timeout: Optional[float] = None) -> Membership:
         """Ask for a change and wait until it is committed; return the new membership.
 
@@ -389,44 +360,6 @@ class ElectionThread:
             return outcome.term
         return outcome.membership if isinstance(outcome, MembershipChanged) else outcome
 
-    def wait_for_leader(self, timeout: Optional[float] = None) -> str:
-        """Wait until some member leads; return its id. Raises `TimeoutError`, `MemberStopped`, `ForkedError`."""
-        return self._wait(lambda: self.leader_id, timeout, "no leader")
-
-    def wait_until_leader(self, timeout: Optional[float] = None) -> Leadership:
-        """Wait until this member leads; return the grant. Raises `TimeoutError`, `MemberStopped`, `ForkedError`."""
-        return self._wait(lambda: self.leadership, timeout, f"{self.node_id} does not lead")
-
-    def _wait(self, look: Callable[[], Optional[_Result]], timeout: Optional[float], missing: str) -> _Result:
-        self.check_process()
-        timeout = check_timeout(timeout)
-        with self._state_changed:
-            found = self._state_changed.wait_for(lambda: look() or not self._is_running, timeout)
-        if found is not None and not isinstance(found, bool):
-            return found
-        if not self._is_running:
-            raise self._not_running() from self._failure
-        status = self.status()
-        why = status.why or f"{status.leader_id} leads"
-        raise TimeoutError(f"{missing} after {timeout} s: {why}")
-
-    def _not_running(self) -> MemberStopped:
-        if self._thread.ident is None:
-            return MemberStopped(f"{self.node_id} is not started: call start(), or use it in a with statement")
-        if self._failure is not None:
-            return MemberStopped(f"{self.node_id} was stopped by a failure: {self._failure}")
-        if not self.was_told_to_stop:
-            return MemberStopped(f"{self.node_id} was removed from the cluster and has stopped")
-        return MemberStopped(f"{self.node_id} is stopped")
-
-    def check_process(self) -> None:
-        """Raise `ForkedError` in a child of the process that started this member."""
-        if self.is_forked_copy:
-            raise ForkedError(
-                f"{self.node_id} runs in the process that this one was forked from; "
-                "start a member here, under an id of its own"
-            )
-
     def _ask(self, request: ControlMessage) -> None:
         _check_request(request)
         self._put(request)
@@ -445,11 +378,6 @@ class ElectionThread:
     def _resign_if_running(self, token: int) -> None:
         if self._is_running:
             self.resign(token)
-
-    @property
-    def failure(self) -> Optional[BaseException]:
-        """What has stopped this member against its will, or None."""
-        return self._failure
 
     def _unreachable(self) -> Dict[str, str]:
         """Members that cannot be reached or, by a leader, heard; and since when, in words."""
@@ -649,8 +577,7 @@ class ElectionThread:
             self._callbacks.elected(self._leadership)
             time.sleep(0.0001)  # lets that thread have the interpreter before this one prepares the next round
         self._callbacks.leader_changed(event.leader_id, event.term)
-        with self._state_changed:
-            self._state_changed.notify_all()
+        self._tell_waiters()
 
     def _current_status(self) -> Status:
         election = self._election
@@ -754,8 +681,7 @@ class ElectionThread:
         self._callbacks.lost()
         self._callbacks.finish()
         self._is_running = False
-        with self._state_changed:
-            self._state_changed.notify_all()
+        self._tell_waiters()
         for node in list(self._nodes.values()):
             self._close_handle(node)
         for closer in self._closers:

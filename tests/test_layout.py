@@ -27,7 +27,7 @@ PLACES = {
     **dict.fromkeys(["pool", "keeper", "seat", "runner", "options", "watch", "config", "printer"], Place(5, "real")),
     "lab": Place(5, "simulated"),
     **dict.fromkeys(["member", "isolated", "child"], Place(4, "real")),
-    **dict.fromkeys(["thread", "leadership"], Place(3, "real")),
+    **dict.fromkeys(["thread", "contender", "leadership"], Place(3, "real")),
     **dict.fromkeys(["lease", "line"], Place(3, "real")),
     **dict.fromkeys(["nodes", "storage", "clock", "output", "signals"], Place(2, "real")),
     "fencing": Place(2, "real"),

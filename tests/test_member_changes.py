@@ -204,7 +204,7 @@ def test_a_removed_member_says_so_in_its_events_and_to_whoever_waits(cluster):
     gone(removed)
     said = told.get(timeout=PATIENCE)
     waiter.join(PATIENCE)
-    assert said.startswith(f"{removed.node_id} is stopped")
+    assert said == f"{removed.node_id} was removed from the cluster and has stopped"
     events = removed._thread.events
     assert [event for event in (events.get_nowait() for _ in range(events.qsize())) if isinstance(event, Removed)]
     assert not removed.is_leader
