@@ -37,8 +37,6 @@ class Counters:
         self.lost = 0
         self.leader_changes = 0
         self.messages_received = 0
-        self.messages_sent = 0
-        self.messages_dropped = 0  # by handles that are closed, and by those that raised
         self.saves = 0
         self.save_seconds = 0.0
 

@@ -21,12 +21,13 @@ import time
 import weakref
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple, Type, Union
+from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Type, Union
 
 from raftlite.clock import boot_clock, check_timeout
 from raftlite.contender import Contender
 from raftlite.election import Election, Ready, Role, Saved
 from raftlite.errors import ConfigError, MembershipError, MemberStopped, NotLeader, RaftliteError
+from raftlite.handles import Handles
 from raftlite.leadership import Callback, Callbacks, Leadership
 from raftlite.membership import Membership, NodeInfo, check_node_id
 from raftlite.messages import (
@@ -115,13 +116,11 @@ class ElectionThread(Contender):
         saved = self._storage.load()
         self._election = Election(node_id, saved, given, timing, min_nodes, max_nodes, rng)
         self._clock = clock if clock is not None else boot_clock
-        self._node_factory = node_factory
         self.inbox: queue.Queue[Any] = inbox if inbox is not None else queue.Queue()
         self.events: queue.Queue[Event] = queue.Queue(EVENTS_KEPT)
         self.node = QueueNode(node_id, self.inbox)
 
-        self._nodes = {node.node_id: node for node in given if isinstance(node, Node) and node.node_id != node_id}
-        self._left: FrozenSet[str] = frozenset()  # members that were removed
+        self._handles = Handles(node_id, (node for node in given if isinstance(node, Node)), node_factory)
         self._leadership: Optional[Leadership] = None
         self._status = self._current_status()
         self._is_cut_off = False  # `stop` has waited for this thread in vain
@@ -131,9 +130,7 @@ class ElectionThread(Contender):
         self._heard_at: Dict[str, float] = {}  # peer -> when it was heard last
         self._leads_since = 0.0
         self._ran_at = self._clock()  # when it last had waited for a message, the disk or a callback
-        self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
         self._outcomes: Dict[int, Optional[_Answer]] = {}  # what was asked for, by its id(), and its answer
-        self._closers: List[threading.Thread] = []
 
         if on_elected:
             self.on_elected(on_elected)
@@ -259,8 +256,6 @@ class ElectionThread(Contender):
         thread, also after the end.
         """
         leadership = self.leadership
-        dropped = sum(node.dropped for node in list(self._nodes.values()))
-        totals = self._counts.totals()
         return {
             "current_term": self.current_term,
             "is_leader": int(leadership is not None),
@@ -270,8 +265,9 @@ class ElectionThread(Contender):
             "unreachable_members": len(self._unreachable()),
             "callbacks_due": self._callbacks.due,
             "inbox_length": self.inbox.qsize(),
-            **totals,
-            "messages_dropped_total": totals["messages_dropped_total"] + dropped,
+            "messages_sent_total": self._handles.sent,
+            "messages_dropped_total": self._handles.dropped,
+            **self._counts.totals(),
         }
 
     def add_node(self, node: Node) -> None:
@@ -383,14 +379,13 @@ class ElectionThread(Contender):
         """Members that cannot be reached or, by a leader, heard; and since when, in words."""
         if self._status.role is Role.STOPPED:
             return {}
-        found = {node_id: node.trouble for node_id, node in list(self._nodes.items()) if node.trouble}
-        return {**self._silent(), **found}
+        return {**self._silent(), **self._handles.trouble}
 
     def _silent(self) -> Dict[str, str]:
         if not self.is_leader:
             return {}  # followers do not hear each other
         now, since, limit = self._clock(), self._leads_since, self._election.timing.election_timeout
-        silent = {each: now - max(since, self._heard_at.get(each, since)) for each in list(self._nodes)}
+        silent = {each: now - max(since, self._heard_at.get(each, since)) for each in self._handles.ids}
         return {each: f"silent since {seconds:.0f} s" for each, seconds in silent.items() if seconds > limit}
 
     # --- The thread -------------------------------------------------------------------------------
@@ -398,7 +393,7 @@ class ElectionThread(Contender):
     def _run(self) -> None:
         failure: Optional[BaseException] = None
         try:
-            self._adopt(self._status.membership, self._status.membership)
+            self._handles.adopt(self._status.membership, self._status.membership)
             self._carry_out(self._election.start(self._clock()))
             while self._election.role is not Role.STOPPED:
                 self._turn()
@@ -449,7 +444,7 @@ class ElectionThread(Contender):
 
     def _receive(self, message: Any) -> None:
         if type(message) is _Later:
-            self._send(message.node_id, message.message)
+            self._handles.send(message.node_id, message.message)
             return
         if not self._election.understands(message):
             logger.error("%s: %r in the inbox is no message; ignored", self.node_id, message)
@@ -460,12 +455,12 @@ class ElectionThread(Contender):
             logger.error("%s: %r in the inbox is ignored: %s", self.node_id, message, error)
             return
         if isinstance(message, AddNode) and isinstance(message.node, Node):
-            self._keep_handle(message.node)
+            self._handles.keep(message.node)
         now = self._clock()
         sender: Optional[str] = getattr(message, "sender_id", None)
         if sender is not None:
             self._counts.messages_received += 1
-            if sender in self._nodes:
+            if sender in self._handles.ids:
                 self._heard_at[sender] = now
         self.was_told_to_stop = self.was_told_to_stop or type(message) is Stop
         self._carry_out(self._election.receive(message, now))
@@ -496,7 +491,7 @@ class ElectionThread(Contender):
             if type(message) is TimeoutNow:
                 self._hand_over(node_id, message)
             else:
-                self._send(node_id, message)
+                self._handles.send(node_id, message)
 
     def _hand_over(self, successor: str, message: TimeoutNow) -> None:
         """The successor campaigns once on_lost has finished here, or when the others have waited long enough."""
@@ -504,25 +499,9 @@ class ElectionThread(Contender):
             self._callbacks.wait(self._election.timing.election_timeout)
             self._ran_at = self._clock()
         if self._election.role is Role.STOPPED or self._callbacks.is_idle:
-            self._send(successor, message)
+            self._handles.send(successor, message)
         else:
             self._callbacks.then(lambda: self._put(_Later(successor, message)))
-
-    def _send(self, node_id: str, message: Message) -> None:
-        node = self._nodes.get(node_id) or self._make_handle(NodeInfo(node_id))
-        if node is None:
-            return  # known by name only: AddNode may bring its handle
-        try:
-            node.send_message(message)
-            self._counts.messages_sent += 1
-        except Exception as error:  # a transport of the user's must not end the election
-            self._counts.messages_dropped += 1
-            self._log_trouble(node_id, error, f"sending to {node!r} failed")
-
-    def _log_trouble(self, node_id: str, error: Exception, what: str) -> None:
-        if self._troubled.get(node_id) != repr(error):
-            self._troubled[node_id] = repr(error)
-            logger.error("%s: %s", self.node_id, what, exc_info=error)
 
     # --- Publishing -------------------------------------------------------------------------------
 
@@ -532,9 +511,9 @@ class ElectionThread(Contender):
             self._log_change(before, after)
             self._status = after
         if after.membership is not before.membership:
-            self._adopt(before.membership, after.membership)
-        if self._left:
-            self._close_handles_of_departed()
+            self._handles.adopt(before.membership, after.membership)
+        for departed in self._handles.close_departed(self._election.departing):
+            self._heard_at.pop(departed, None)
         for event in ready.events:
             self._announce(event)
         lease = after.lease_expires_at
@@ -606,66 +585,6 @@ class ElectionThread(Contender):
             "%s term %d: %s -> %s%s", self.node_id, after.current_term, before.role.value, after.role.value, votes
         )
 
-    # --- Handles on the peers ---------------------------------------------------------------------
-
-    def _keep_handle(self, node: Node) -> None:
-        if node.node_id == self.node_id:
-            return
-        former = self._nodes.get(node.node_id)
-        self._nodes[node.node_id] = node
-        if former is not None and former is not node:
-            self._close_aside(former)
-
-    def _adopt(self, before: Membership, after: Membership) -> None:
-        """Make handles for members that have none or another address than before, close those of members that left."""
-        for info in after.nodes:
-            if info.node_id != self.node_id and self._needs_handle(info, before):
-                self._make_handle(info)
-        self._left = (self._left | before.ids) - after.ids
-
-    def _needs_handle(self, info: NodeInfo, before: Membership) -> bool:
-        if info.node_id not in self._nodes:
-            return True
-        known = before.get(info.node_id)
-        # Where others spell the addresses of the founding list differently, this program's own list counts.
-        may_have_moved = known is None or (before.term > 0 and known.address != info.address)
-        return may_have_moved and info.address not in (None, getattr(self._nodes[info.node_id], "address", None))
-
-    def _close_handles_of_departed(self) -> None:
-        learnt_it = self._left - self._election.departing
-        self._left -= learnt_it
-        for node_id in learnt_it:
-            node = self._nodes.pop(node_id, None)
-            self._heard_at.pop(node_id, None)
-            if node is not None:
-                self._close_aside(node)
-
-    def _make_handle(self, info: NodeInfo) -> Optional[Node]:
-        if self._node_factory is None:
-            return None
-        try:
-            node = self._node_factory(info)
-        except Exception as error:  # what another member said of it may mean nothing here
-            self._log_trouble(info.node_id, error, f"making a handle for {info} failed")
-            return None
-        if node is not None:
-            self._keep_handle(node)
-        return node
-
-    def _close_aside(self, node: Node) -> None:
-        """Close the handle of a peer that has left, on another thread: it may wait for a connection that hangs."""
-        self._counts.messages_dropped += node.dropped
-        name = f"raftlite-{self.node_id}-closes-{node.node_id}"
-        self._closers = [closer for closer in self._closers if closer.is_alive()]
-        self._closers.append(threading.Thread(target=self._close_handle, args=(node,), name=name, daemon=True))
-        self._closers[-1].start()
-
-    def _close_handle(self, node: Node) -> None:
-        try:
-            node.close()
-        except Exception:  # a transport of the user's must not keep the member from going on, or from ending
-            logger.exception("%s: closing %r failed", self.node_id, node)
-
     # --- The end ----------------------------------------------------------------------------------
 
     def _end(self, failure: Optional[BaseException]) -> None:
@@ -682,10 +601,7 @@ class ElectionThread(Contender):
         self._callbacks.finish()
         self._is_running = False
         self._tell_waiters()
-        for node in list(self._nodes.values()):
-            self._close_handle(node)
-        for closer in self._closers:
-            closer.join()
+        self._handles.close()
 
     def _abandon_after_fork(self) -> None:
         """In a forked child: this copy has no thread. Let go of what keeps the parent's sockets and files open."""

@@ -24,10 +24,10 @@ class Place(NamedTuple):
 # A module or a package directly under raftlite/, and where it stands. `__init__` holds the public names.
 PLACES = {
     **dict.fromkeys(["__init__", "__main__", "public", "cli", "demo"], Place(6, "real")),
-    **dict.fromkeys(["pool", "keeper", "seat", "runner", "options", "watch", "config", "printer"], Place(5, "real")),
+    **dict.fromkeys(["pool", "keeper", "seat", "runner", "guardian", "options", "watch", "config", "printer"], Place(5, "real")),
     "lab": Place(5, "simulated"),
     **dict.fromkeys(["member", "isolated", "child"], Place(4, "real")),
-    **dict.fromkeys(["thread", "contender", "leadership"], Place(3, "real")),
+    **dict.fromkeys(["thread", "contender", "handles", "leadership"], Place(3, "real")),
     **dict.fromkeys(["lease", "line"], Place(3, "real")),
     **dict.fromkeys(["nodes", "storage", "clock", "output", "signals"], Place(2, "real")),
     "fencing": Place(2, "real"),

@@ -97,7 +97,7 @@ class Follower(Member):
 
     def is_led(self) -> bool:
         """Whether it follows the leader, and they have reached each other: before that nothing can be proved."""
-        is_known = "l" in self._listener._alive and self._thread._nodes["l"]._answered is not None
+        is_known = "l" in self._listener._alive and self._thread._handles["l"]._answered is not None
         return is_known and self.leader_id == "l" and self.membership.term > 0
 
     def ask_for_vote(self, of: str) -> str:
@@ -106,7 +106,7 @@ class Follower(Member):
         ids = tuple(sorted(known.membership.ids))
         request = RequestVote(known.current_term + 1, self.node_id, known.membership.position, ids, pre_vote=True)
         del self.refusals[:]
-        eventually(lambda: self._thread._nodes[of].send_message(request) or self.refusals, "answered")
+        eventually(lambda: self._thread._handles[of].send_message(request) or self.refusals, "answered")
         return self.refusals[-1]
 
 

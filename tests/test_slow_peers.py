@@ -119,8 +119,8 @@ def cluster(addresses: Dict[str, str]) -> Iterator[List[Member]]:
 def lead(member: Member, followers: List[Member]) -> Leadership:
     """Let it win the first election before its time."""
     for follower in followers:
-        connected(member._thread._nodes[follower.node_id])
-        connected(follower._thread._nodes[member.node_id])
+        connected(member._thread._handles[follower.node_id])
+        connected(follower._thread._handles[member.node_id])
     while not member.is_leader:
         member._thread.inbox.put(TimeoutNow(member.status().current_term + 1, followers[0].node_id))
         with contextlib.suppress(TimeoutError):
@@ -134,7 +134,7 @@ def test_three_sick_peers_of_seven_cost_the_others_nothing(sick: Sick, folder: P
     with cluster({**{node_id: f"{folder}/{node_id}" for node_id in WELL}, **sick.addresses}) as members:
         leader, *followers = members
         grant = lead(leader, followers)
-        nodes = {node_id: leader._thread._nodes[node_id] for node_id in sick.addresses}
+        nodes = {node_id: leader._thread._handles[node_id] for node_id in sick.addresses}
         connected(nodes["stopped"])
         sick.child.send_signal(signal.SIGSTOP)
         fill(nodes["stopped"])

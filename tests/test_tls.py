@@ -378,9 +378,9 @@ COMMAND = "import sys; from raftlite.cli import main; sys.exit(main())"
 
 def is_led(member: Member) -> bool:
     """Whether it follows l, and they have reached each other: before that nothing can be proved."""
-    is_known = "l" in member._listener._alive and member._thread._nodes["l"]._answered is not None
+    is_known = "l" in member._listener._alive and member._thread._handles["l"]._answered is not None
     return (
-        is_known and member.leader_id == "l" and member.membership.term > 0 and not member._thread._nodes["l"].trouble
+        is_known and member.leader_id == "l" and member.membership.term > 0 and not member._thread._handles["l"].trouble
     )
 
 

@@ -96,7 +96,7 @@ def run(sick: bool, seconds: float) -> Dict[str, Any]:
         leader = settle(members)
         if sick:
             members["stopped"].stop()
-            members[leader].ask("fill(member._thread._nodes['stopped'])")
+            members[leader].ask("fill(member._thread._handles['stopped'])")
         return measure(members, leader, seconds)
 
 
