@@ -1,4 +1,16 @@
-"""raftlite elects one leader among the threads, processes or machines of a synchronous program."""
+"""raftlite elects one leader among the threads, processes or machines of a synchronous program.
+
+Begin with `Member`, one participant: its connections, its votes and its election together. It hands out `Leadership`,
+one grant with a token, and `Status`, what it knows. `Timing` are its settings that are times. `FencingGate` refuses
+what a former leader writes late; `raftlite.pool` elects among the workers of a pool; the command `raftlite` does all of
+it without a program.
+
+Beneath lies `ElectionThread`, a closed loop: messages go into its inbox, events come out. A `Node` is how it sends to
+one peer (`QueueNode`, `ConnectionNode`, or yours), a `Storage` is where it keeps its votes. `Election` are the rules,
+without clock, thread or socket. `raftlite.simulation` runs many of them on a virtual clock.
+
+Errors are `RaftliteError`; a wait that runs out of time raises the builtin `TimeoutError`. Times are seconds.
+"""
 
 __version__ = "0.1.0"
 
