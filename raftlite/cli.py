@@ -30,7 +30,7 @@ from raftlite.options import (
     add_member,
     add_tls,
     authkey_from,
-    member_from,
+    settings_from,
     split_pair,
     tls_from,
 )
@@ -49,6 +49,7 @@ from raftlite.output import (
     print_text,
 )
 from raftlite.printer import EventPrinter
+from raftlite.runner import add_run
 from raftlite.signals import Ended, stop_signals
 from raftlite.watch import Cluster, Poll, confirmed, describe, show, watch
 
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"raftlite {raftlite.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _add_node(commands)
+    add_run(commands)
     _add_status(commands)
     _add_changes(commands)
     _add_demo(commands)
@@ -205,9 +207,10 @@ _LEAST.update(crashes=0, changes=0, transfers=0)
 
 
 def _run_node(options: argparse.Namespace) -> int:
-    member = member_from(options)
+    settings = settings_from(options)
+    member = settings.member()
     with stop_signals() as ended, Output(sys.stdout) as output, log_to_stderr(options.verbose):
-        if options.data_dir is None:
+        if settings.data_dir is None:
             logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", options.id)
         code = _run_member(member, EventPrinter(member, output, options.json), ended)
     if output.error:

@@ -18,15 +18,15 @@ def _clock_id() -> int:
     return getattr(time, "CLOCK_BOOTTIME", -1)
 
 
-_CLOCK_ID = _clock_id()
+CLOCK_ID = _clock_id()
 
 
 def boot_clock() -> float:
     """Return seconds since some fixed moment. A laptop that wakes up must not believe in its lease of yesterday."""
-    return time.monotonic() if _CLOCK_ID < 0 else time.clock_gettime(_CLOCK_ID)
+    return time.monotonic() if CLOCK_ID < 0 else time.clock_gettime(CLOCK_ID)
 
 
-boot_clock_ns: Callable[[], int] = time.monotonic_ns if _CLOCK_ID < 0 else partial(time.clock_gettime_ns, _CLOCK_ID)
+boot_clock_ns: Callable[[], int] = time.monotonic_ns if CLOCK_ID < 0 else partial(time.clock_gettime_ns, CLOCK_ID)
 """The same in nanoseconds, for two processes that share a moment without rounding, many times a second."""
 
 

@@ -179,6 +179,12 @@ class Member:
         place = self._isolation or self._listener
         return self.listen if place is None else place.address
 
+    def listener_fileno(self) -> int:
+        """The descriptor of its listening socket. While another process has a copy, no peer takes this one for dead."""
+        if self._listener is None:
+            raise MemberStopped(f"{self.node_id} does not listen in this process")
+        return self._listener.fileno()
+
     def status(self) -> Status:
         """This member's view at this moment, with the reason where there is no leader."""
         return self._running().status()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple
 
+from raftlite.config import Config, read_config
 from raftlite.errors import ConfigError
 from raftlite.member import Member
 from raftlite.nodes.secure import CERTIFIED, tls_context
@@ -35,13 +37,14 @@ class RefuseSecret(argparse.Action):
 
 
 def add_member(parser: argparse.ArgumentParser) -> None:
-    """Add what `member_from` makes a `Member` of."""
+    """Add what `settings_from` reads."""
     parser.add_argument("--id", required=True, help="this member's id, unique in the cluster")
-    parser.add_argument("--listen", required=True, metavar="ADDRESS", help="host:port, [ipv6]:port or a socket's path")
+    parser.add_argument("--config", metavar="FILE", help="a TOML file with the settings of all members; options win")
+    parser.add_argument("--listen", metavar="ADDRESS", help="host:port, [ipv6]:port or a socket's path")
     parser.add_argument("--advertise", metavar="ADDRESS", help="the address that others reach this member under")
     parser.add_argument("--peer", action="append", default=[], metavar="ID=ADDRESS", help="another member; repeat it")
     parser.add_argument("--data-dir", metavar="DIR", help="where votes are saved; without it they are only in memory")
-    parser.add_argument("--cluster", default="raftlite", help="members of another cluster are turned away")
+    parser.add_argument("--cluster", help="members of another cluster are turned away (default raftlite)")
     parser.add_argument("--observer", action="store_true", help="follow the leader, but never vote")
     parser.add_argument("--min-nodes", type=int, metavar="N", help="no election before so many voters are known")
     parser.add_argument("--max-nodes", type=int, metavar="N", help="the cluster has at most so many voters")
@@ -81,24 +84,85 @@ def add_tls(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(usage_error=parser.error)
 
 
-def member_from(options: argparse.Namespace) -> Member:
+@dataclass(frozen=True)
+class Settings:
+    """What a member is made of, wherever it was said."""
+
+    node_id: str
+    peers: Dict[str, str]
+    listen: Optional[str]
+    advertise: Optional[str]
+    authkey: bytes
+    tls: Optional[TlsContext]
+    cluster: str
+    data_dir: Optional[str]
+    timing: Timing
+    min_nodes: Optional[int]
+    max_nodes: Optional[int]
+    voter: bool
+    run: Dict[str, Any]  # what only `raftlite run` needs
+
+    def member(self) -> Member:
+        return Member(
+            self.node_id,
+            peers=self.peers,
+            listen=self.listen,
+            advertise=self.advertise,
+            authkey=self.authkey,
+            ssl_context=self.tls,
+            cluster=self.cluster,
+            data_dir=self.data_dir,
+            timing=self.timing,
+            min_nodes=self.min_nodes,
+            max_nodes=self.max_nodes,
+            voter=self.voter,
+        )
+
+
+def settings_from(options: argparse.Namespace) -> Settings:
+    """An option wins over the file of `--config`."""
+    config = None if options.config is None else read_config(options.config)
+    if config is None:
+        if options.listen is None:
+            options.usage_error("the following arguments are required: --listen, or --config with the address of --id")
+        config = _NOTHING
+    _take_from(config, options)
+    own = config.members.get(options.id) if config is _NOTHING else config.address_of(options.id)
     tls = tls_from(options)
-    return Member(
-        options.id,
-        peers=peers_from(options.peer),
-        listen=options.listen,
-        advertise=options.advertise,
-        authkey=authkey_from(options, tls),
-        ssl_context=tls,
-        cluster=options.cluster,
+    return Settings(
+        node_id=options.id,
+        peers={**{name: at for name, at in config.members.items() if name != options.id}, **peers_from(options.peer)},
+        listen=own if options.listen is None else options.listen,
+        # Others know it by the address in the file.
+        advertise=own if options.advertise is None and options.listen is not None else options.advertise,
+        authkey=authkey_from(options, tls, config.top.get("authkey_file")),
+        tls=tls,
+        cluster="raftlite" if options.cluster is None else options.cluster,
         data_dir=options.data_dir,
-        timing=Timing(
-            options.heartbeat_interval, options.election_timeout, options.message_timeout, options.clock_drift
-        ),
+        timing=Timing(**{**config.timing, **_given_timing(options)}),
         min_nodes=options.min_nodes,
         max_nodes=options.max_nodes,
         voter=not options.observer,
+        run=config.run,
     )
+
+
+_NOTHING = Config("", {}, {}, {}, {}, {})
+
+
+def _take_from(config: Config, options: argparse.Namespace) -> None:
+    """Give the options that were not given what the file says."""
+    for name in ("cluster", "data_dir", "min_nodes", "max_nodes"):
+        if getattr(options, name) is None:
+            setattr(options, name, config.top.get(name))
+    if all(getattr(options, name) is None for name in ("cert", "key", "ca")):
+        for name, path in config.tls.items():
+            setattr(options, name, path)
+
+
+def _given_timing(options: argparse.Namespace) -> Dict[str, float]:
+    values = {field.name: getattr(options, field.name, None) for field in fields(Timing)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def peers_from(options: List[str]) -> Dict[str, str]:
@@ -129,16 +193,21 @@ def tls_from(options: argparse.Namespace) -> Optional[TlsContext]:
     return tls_context(cert=options.cert, key=options.key, ca=options.ca)
 
 
-def authkey_from(options: argparse.Namespace, tls: Optional[TlsContext]) -> bytes:
-    if options.authkey_file:
-        try:
-            key = Path(options.authkey_file).read_bytes().strip()
-        except OSError as error:
-            raise ConfigError(f"--authkey-file {options.authkey_file} cannot be read: {error.strerror}") from None
-    else:
-        key = os.environ.get(AUTHKEY_VARIABLE, "").encode()
-    if not key and tls is not None and not options.authkey_file:
+def authkey_from(options: argparse.Namespace, tls: Optional[TlsContext], otherwise: Optional[str] = None) -> bytes:
+    """From `--authkey-file`, the variable, or else the file that `otherwise` names."""
+    key = b"" if options.authkey_file else os.environ.get(AUTHKEY_VARIABLE, "").encode()
+    path = options.authkey_file or (None if key else otherwise)
+    if path:
+        key = _read_key("--authkey-file" if options.authkey_file else "authkey_file", path)
+    if not key and tls is not None and not path:
         return CERTIFIED
     if not key:
         raise ConfigError(f"no key: put the secret that all members share into {AUTHKEY_VARIABLE} or --authkey-file")
     return key
+
+
+def _read_key(name: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"{name} {path} cannot be read: {error.strerror}") from None

@@ -51,6 +51,12 @@ _SENTENCES: Dict[str, str] = {
     "stopped": "{node} has stopped",
     "removed": "{node} was removed from the cluster and has stopped",
     "failed": "{node} has failed: {reason}",
+    "running": "{node} runs the command as process {pid}",
+    "ending": "{node} has had {signal} and ends the command",
+    "ended": "{node}: the command has ended with {code}, {how}",
+    "pausing": "{node} waits {seconds:g} s before the command may run here again",
+    "no_command": "{node}: {command} cannot be run: {reason}",
+    "unguarded": "{node}: the process that guards the command was killed",
 }
 
 

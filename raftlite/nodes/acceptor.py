@@ -64,6 +64,9 @@ class Acceptor(forks.Forkable):
     def start(self) -> None:
         self._thread.start()
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def admit(self, channel: Channel) -> None:
         """`channel` is no stranger any more: it may stay for as long as it likes."""
         with self._lock:

@@ -128,6 +128,10 @@ class ConnectionListener:
         self._acceptor.start()
         return self
 
+    def fileno(self) -> int:
+        """The descriptor of the listening socket: while anybody has a copy of it, no peer takes this one for dead."""
+        return self._acceptor.fileno()
+
     def close(self) -> None:
         """Stop listening, end every connection and thread. Twice is fine."""
         self._acceptor.close()

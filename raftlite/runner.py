@@ -1,0 +1,461 @@
+"""`raftlite run`: a command that runs while this member leads, and nowhere else.
+
+    callbacks' thread ── elected, lost ──▶ ┌──────────────┐ ── start, lease, stop ──▶ guardian ──▶ the command
+    signal handlers ── TERM, HUP, ... ───▶ │ Runner's loop│
+    reader thread ── started, gone ──────▶ └──────────────┘ ◀────── started, gone ───────╛
+
+The loop alone decides. `on_lost` does not return before the command is gone, and a member that hands over tells its
+successor only then. Whether the lease still holds is the guardian's to know, a process of its own: guardian.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import json
+import logging
+import multiprocessing.spawn
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from raftlite.clock import CLOCK_ID, boot_clock
+from raftlite.config import LONGEST_GRACE, ON_EXIT
+from raftlite.election import Role
+from raftlite.errors import ConfigError
+from raftlite.leadership import Leadership
+from raftlite.member import Member
+from raftlite.options import AUTHKEY_VARIABLE, add_member, settings_from
+from raftlite.output import EX_OK, EX_SOFTWARE, INTERRUPTED, Output, log_to_stderr
+from raftlite.printer import EventPrinter
+from raftlite.timing import Timing, is_number
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
+GRACE = 10.0  # seconds
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a command that has ended by itself is started again
+LOOK_EVERY = 0.5  # seconds, at a member without a command
+_PATIENCE = 1.0  # seconds beyond the guardian's time until it is taken for stopped
+_PASSED_ON = [name for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH") if hasattr(signal, name)]
+
+
+def add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a command while this member leads, and nowhere else",
+        usage="raftlite run --id ID --listen ADDRESS --peer ID=ADDRESS [OPTION ...] -- COMMAND [ARGUMENT ...]",
+        description="Take part as `raftlite node` does, and run COMMAND, without a shell, whenever this member leads. "
+        "It finds RAFTLITE_TOKEN, RAFTLITE_NODE_ID and RAFTLITE_TERM among its variables. "
+        "Exits as the command did where that ended it, 128+N for a signal; 127 and 126 if it cannot be run.",
+    )
+    add_member(run)
+    run.add_argument(
+        "--grace",
+        type=float,
+        metavar="SECONDS",
+        help=f"between TERM and KILL (default {GRACE:g}); less where the lease ends before",
+    )
+    run.add_argument(
+        "--on-exit",
+        choices=ON_EXIT,
+        help="when the command ends by itself: start it again after a growing pause (default), "
+        "let another member lead, or end with its exit code",
+    )
+    run.add_argument("--json", action="store_true", help="print one JSON object per line, on standard error")
+    run.add_argument("--verbose", action="store_true", help="log every change of role")
+    run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to run")
+    run.set_defaults(run=run_command)
+
+
+class Plan(NamedTuple):
+    """How a command that is to end is treated. All are seconds."""
+
+    grace: float  # between TERM and KILL, at most
+    reserve: float  # before the end of the lease: TERM at the latest
+    margin: float  # before the end of the lease: KILL at the latest
+
+    @classmethod
+    def of(cls, grace: float, timing: Timing) -> Plan:
+        """What a lease has beyond one heartbeat is halved: in the first half it may be renewed after all."""
+        spare = timing.election_timeout * (1 - timing.clock_drift) - timing.heartbeat_interval
+        margin = min(spare / 8, 0.5)
+        return cls(grace, min(grace + margin, spare / 2), margin)
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Carry out `raftlite run`."""
+    command = options.program[1:] if options.program[:1] == ["--"] else options.program
+    if not command:
+        options.usage_error("the command is missing: write it after --")
+    settings = settings_from(options)
+    grace = _grace(settings.run.get("grace", GRACE) if options.grace is None else options.grace)
+    on_exit = options.on_exit or settings.run.get("on_exit", "restart")
+    problem = _why_not(command[0])
+    if problem:
+        return _refuse(*problem)
+    member, plan = settings.member(), Plan.of(grace, settings.timing)
+    with _Signals() as signals, Output(sys.stderr) as output, log_to_stderr(options.verbose):
+        if settings.data_dir is None:
+            logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", member.node_id)
+        printer = EventPrinter(member, output, options.json)
+        return Runner(member, settings.timing, command, plan, on_exit, printer, signals).run()
+
+
+def _grace(seconds: Any) -> float:
+    if not is_number(seconds) or not 0 <= seconds <= LONGEST_GRACE:
+        raise ConfigError(f"--grace is {seconds!r}, but must be a number from 0 to {LONGEST_GRACE:g} seconds")
+    return float(seconds)
+
+
+def _why_not(name: str) -> Optional[Tuple[int, str]]:
+    """Why this command cannot be run here, so that this member had better not lead; found before it takes part."""
+    if shutil.which(name) is not None:
+        return None
+    if os.path.dirname(name) and os.path.exists(name):
+        return NOT_EXECUTABLE, f"{name} cannot be run: it is not executable"
+    return NOT_FOUND, f"{name} cannot be run: not found"
+
+
+def _refuse(code: int, reason: str) -> int:
+    print(f"raftlite run: {reason}", file=sys.stderr)
+    return code
+
+
+class _Signals:
+    """Hands signals to a queue. A second TERM or INT ends the process at once, and the guardian then the command."""
+
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._before: Dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._end)
+        for number in (getattr(signal, name) for name in _PASSED_ON):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup`
+                self._before[number] = signal.signal(number, self._pass_on)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _end(self, number: int, frame: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        self.queue.put(("end", number))
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        self.queue.put(("end" if number == _HANGUP and _has_lost_terminal() else "pass_on", number))
+
+
+_HANGUP = getattr(signal, "SIGHUP", None)
+_HAD_TERMINAL = False  # set when a run begins
+
+
+def _has_terminal() -> bool:
+    with contextlib.suppress(OSError):
+        os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
+        return True
+    return False
+
+
+def _has_lost_terminal() -> bool:
+    """Whether SIGHUP means what it meant first; to a daemon it says that its settings have changed."""
+    return _HAD_TERMINAL and not _has_terminal()
+
+
+class Runner:
+    """Runs `command` while `member` leads. `signals` is where everything arrives that the loop decides about."""
+
+    def __init__(
+        self,
+        member: Member,
+        timing: Timing,
+        command: List[str],
+        plan: Plan,
+        on_exit: str,
+        printer: EventPrinter,
+        signals: _Signals,
+    ) -> None:
+        self._member, self._command, self._plan, self._on_exit = member, command, plan, on_exit
+        self._printer = printer
+        self._look_every = max(0.01, timing.heartbeat_interval / 4)  # at the lease
+        self._happenings = signals.queue
+        self._is_over = threading.Event()
+        self._leadership: Optional[Leadership] = None
+        self._waiting: List[threading.Event] = []  # callbacks that wait until the command is gone
+        self._is_running = False  # from when the guardian is asked to start it until everything of it is gone
+        self._pid = 0
+        self._started_at = 0.0
+        self._start_at = 0.0  # not before
+        self._pause = SHORTEST_PAUSE
+        self._told = 0.0  # the end of the lease, as the guardian knows it
+        self._insist_at: Optional[float] = None
+        self._ended_by: Optional[int] = None  # the signal that is to end this process
+        self._code: Optional[int] = None  # the exit code of this process, once it is to end
+        member.on_elected(lambda leadership: self._happenings.put(("elected", leadership)))
+        member.on_lost(self._on_lost)
+
+    def run(self) -> int:
+        global _HAD_TERMINAL
+        _HAD_TERMINAL = _has_terminal()
+        with _Guardian(self._plan, self._happenings) as self._guardian, self._member as member:
+            self._guardian.hold(member.listener_fileno())
+            grace_of_lease = round(self._plan.reserve - self._plan.margin, 3)
+            self._printer.event("started", address=member.address, grace_within_lease=grace_of_lease)
+            try:
+                while self._code is None or self._is_running:
+                    self._turn()
+            finally:
+                self._guardian.close()  # and with it the last copy of the listening socket that outlives the member
+                self._let_go()
+        return self._finish(self._code)
+
+    def _finish(self, code: int) -> int:
+        if not self._member_has_ended:
+            self._printer.event("stopped", code=code)
+        return code
+
+    def _on_lost(self, leadership: Leadership) -> None:
+        """Runs on the callbacks' thread, and returns when the command is gone."""
+        done = threading.Event()
+        self._happenings.put(("lost", done))
+        while not self._is_over.is_set() and not done.wait(LOOK_EVERY):
+            pass
+
+    def _let_go(self) -> None:
+        """Nothing runs any more, and nothing will: no callback needs to wait."""
+        self._is_over.set()
+        self._release_callbacks()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                what, *details = self._happenings.get_nowait()
+                if what == "lost":
+                    details[0].set()
+
+    # --- The loop ---------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            what, *details = self._happenings.get(timeout=self._until_next_look())
+            getattr(self, f"_{what}")(*details)
+        self._renew()
+        self._insist()
+        self._start_if_due()
+        if not self._is_running:
+            self._release_callbacks()
+            self._end_if_due()
+
+    def _until_next_look(self) -> float:
+        if self._is_running:
+            return self._look_every
+        if self._leadership is None:
+            return LOOK_EVERY
+        return min(LOOK_EVERY, max(0.01, self._start_at - boot_clock()))
+
+    def _renew(self) -> None:
+        """Tell the guardian until when the lease holds."""
+        leadership = self._leadership
+        if self._is_running and leadership is not None:
+            until = boot_clock() + leadership.remaining  # rather too early, by the time that this line takes
+            if until > self._told + 0.001 and leadership.valid:
+                self._told = until
+                self._guardian.tell("lease", until=until)
+
+    def _start_if_due(self) -> None:
+        leadership, now = self._leadership, boot_clock()
+        if self._is_running or leadership is None or self._ended_by or self._code is not None or now < self._start_at:
+            return
+        remaining = leadership.remaining
+        if remaining <= self._plan.reserve:
+            return
+        self._told, self._is_running, self._started_at = now + remaining, True, now
+        token = str(leadership.token)
+        variables = {"RAFTLITE_TOKEN": token, "RAFTLITE_TERM": token, "RAFTLITE_NODE_ID": self._member.node_id}
+        self._guardian.tell("start", command=self._command, variables=variables, until=self._told)
+
+    def _stop(self) -> None:
+        if self._is_running:
+            self._guardian.tell("stop")
+
+    def _insist(self) -> None:
+        """The guardian has not done its part in time, perhaps because somebody has stopped it: this process does it."""
+        now = boot_clock()
+        if self._is_running and self._pid and now >= max(self._told - self._plan.margin / 2, self._insist_at or 0.0):
+            self._insist_at = now + _PATIENCE
+            self._guardian.kill(self._pid)
+
+    def _release_callbacks(self) -> None:
+        for done in self._waiting:
+            done.set()
+        self._waiting.clear()
+
+    def _end_if_due(self) -> None:
+        status = self._member.status()
+        if status.error or status.role is Role.STOPPED:
+            self._member_has_ended = True
+            self._printer.event("failed" if status.error else "removed", reason=status.error)
+            self._code = EX_SOFTWARE if status.error else EX_OK
+        elif self._ended_by and self._code is None:
+            self._code = INTERRUPTED if self._ended_by == signal.SIGINT else EX_OK
+
+    _member_has_ended = False
+
+    # --- What happens -----------------------------------------------------------------------------
+
+    def _elected(self, leadership: Leadership) -> None:
+        self._leadership = leadership
+
+    def _lost(self, done: threading.Event) -> None:
+        self._leadership = None
+        self._waiting.append(done)
+        self._stop()
+
+    def _end(self, number: int) -> None:
+        """Still leading: the lease is renewed until the command is gone, and handed over only then."""
+        self._ended_by = number
+        if self._is_running:
+            self._printer.event("ending", signal=signal.Signals(number).name)
+            self._stop()
+
+    def _pass_on(self, number: int) -> None:
+        if self._is_running:
+            self._guardian.tell("signal", number=number)
+
+    def _started(self, pid: int) -> None:
+        self._pid = pid
+        self._printer.event("running", pid=pid)
+
+    def _failed(self, number: int) -> None:
+        """The command can no longer be run here: whoever else leads may find it."""
+        self._is_running = False
+        self._code = NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE
+        self._printer.event("no_command", command=self._command[0], reason=os.strerror(number))
+
+    def _gone(self, pid: int, status: int, reason: str, killed: bool) -> None:
+        self._is_running, self._pid = False, 0
+        code = _exit_code(status)
+        how = _HOW[reason] + killed * " (killed)"
+        self._printer.event("ended", pid=pid, code=code, why=reason, killed=killed, how=how)
+        if self._ended_by:
+            self._code = self._code_after_signal(status, code)
+        elif reason == "exit":
+            self._after_exit(code)
+
+    def _code_after_signal(self, status: int, code: int) -> int:
+        if self._ended_by == signal.SIGINT:
+            return INTERRUPTED
+        did_as_told = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
+        return EX_OK if did_as_told else code
+
+    def _after_exit(self, code: int) -> None:
+        if self._on_exit == "stop":
+            self._code = code
+            return
+        now = boot_clock()
+        if now - self._started_at >= LONGEST_PAUSE:
+            self._pause = SHORTEST_PAUSE
+        self._start_at = now + self._pause
+        self._printer.event("pausing", seconds=self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        if self._on_exit == "resign" and self._leadership is not None:
+            self._member.resign()
+
+    def _unguarded(self) -> None:
+        """Somebody has killed the guardian. On Linux the command has gone with it; what it has started may not have."""
+        if self._is_running and self._pid:
+            self._guardian.await_end_of(self._pid)
+        self._is_running = False
+        self._printer.event("unguarded")
+        self._code = EX_SOFTWARE
+
+
+_HOW = {"exit": "by itself", "stop": "as it was told to", "lease": "because the lease was running out"}
+
+
+def _exit_code(status: int) -> int:
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+class _Guardian:
+    """This end of the line to the process that runs the command."""
+
+    def __init__(self, plan: Plan, happenings: queue.SimpleQueue[Any]) -> None:
+        self._plan = plan
+        self._happenings = happenings
+        self._is_closing = False
+
+    def __enter__(self) -> _Guardian:
+        self._line, theirs = socket.socketpair()
+        with theirs:
+            theirs.set_inheritable(True)
+            self._popen = self._start(theirs.fileno())
+        self._reader = threading.Thread(target=self._read, name="raftlite-guardian", daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self, descriptor: int) -> subprocess.Popen[bytes]:
+        """Not among this process's foreground: Ctrl-C and Ctrl-Z are for this process to answer.
+
+        What this process inherited, the command inherits too; Python's own descriptors are not inheritable.
+        """
+        command = [os.fsdecode(multiprocessing.spawn.get_executable()), "-I", "-S"]
+        command += [str(Path(__file__).with_name("guardian.py")), str(descriptor), str(CLOCK_ID), *map(str, self._plan)]
+        variables = {name: value for name, value in os.environ.items() if name != AUTHKEY_VARIABLE}
+        return subprocess.Popen(command, env=variables, close_fds=False, start_new_session=True)
+
+    def hold(self, descriptor: Optional[int]) -> None:
+        """Have it keep a copy of the listening socket, so that peers take nobody for dead before the command is."""
+        if descriptor is not None:
+            socket.send_fds(self._line, [b'{"do": "hold"}\n'], [descriptor])
+
+    def tell(self, what: str, **details: Any) -> None:
+        with contextlib.suppress(OSError):  # it is gone, as the reader finds out
+            self._line.sendall(json.dumps({"do": what, **details}).encode("ascii") + b"\n")
+
+    def kill(self, group: int) -> None:
+        """Kill the command, and let the guardian go on if somebody has stopped it."""
+        for target, number in ((-group, signal.SIGKILL), (self._popen.pid, signal.SIGCONT)):
+            with contextlib.suppress(OSError):
+                os.kill(target, number)
+
+    def await_end_of(self, group: int) -> None:
+        """Kill what is left of the command, until nothing is."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            while True:
+                os.killpg(group, signal.SIGKILL)
+                threading.Event().wait(0.01)
+
+    def close(self) -> None:
+        """Let it end, with whatever it runs."""
+        if not self._is_closing:
+            self._is_closing = True
+            with contextlib.suppress(OSError):
+                self._line.shutdown(socket.SHUT_RDWR)
+            self._popen.send_signal(signal.SIGCONT)  # somebody may have stopped it
+            self._popen.wait()
+            self._reader.join()
+            self._line.close()
+
+    def _read(self) -> None:
+        for content in self._contents():
+            what = content.pop("is")
+            self._happenings.put((what, *content.values()))
+        if not self._is_closing:
+            self._happenings.put(("unguarded",))
+
+    def _contents(self) -> Iterator[Dict[str, Any]]:
+        with contextlib.suppress(OSError), self._line.makefile("rb") as lines:
+            for line in lines:
+                yield json.loads(line)
