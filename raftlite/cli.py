@@ -48,7 +48,7 @@ from raftlite.output import (
     log_to_stderr,
     print_text,
 )
-from raftlite.printer import EventPrinter
+from raftlite.printer import EventPrinter, LeaderlessLog
 from raftlite.runner import add_run
 from raftlite.signals import Ended, stop_signals
 from raftlite.watch import Cluster, Poll, confirmed, describe, show, watch
@@ -212,18 +212,21 @@ def _run_node(options: argparse.Namespace) -> int:
     with stop_signals() as ended, Output(sys.stdout) as output, log_to_stderr(options.verbose):
         if settings.data_dir is None:
             logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", options.id)
-        code = _run_member(member, EventPrinter(member, output, options.json), ended)
+        log = LeaderlessLog(options.election_timeout)
+        code = _run_member(member, EventPrinter(member, output, options.json), log, ended)
     if output.error:
         raise Unwritable(output.error)
     return code
 
 
-def _run_member(member: Member, printer: EventPrinter, ended: Ended) -> int:
+def _run_member(member: Member, printer: EventPrinter, log: LeaderlessLog, ended: Ended) -> int:
     with member:
         printer.event("started", address=member.address)
         while not ended.wait(timeout=0.5) and not printer.output.is_gone:
-            if member.status().error or member.status().role is raftlite.Role.STOPPED:
+            status = member.status()
+            if status.error or status.role is raftlite.Role.STOPPED:
                 return _end_of_stopped_node(member, printer)
+            log.look(status)
     printer.event("stopped")
     return INTERRUPTED if ended.signal == signal.SIGINT else EX_OK
 

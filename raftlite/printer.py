@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from raftlite.clock import boot_clock
 from raftlite.errors import MemberStopped
 from raftlite.leadership import Leadership
 from raftlite.member import Member
 from raftlite.output import Output
+from raftlite.status import Status
+
+logger = logging.getLogger(__name__)
+
+TIMEOUTS_BORNE = 3  # election timeouts without a leader before the log says why; an election takes two at most
+SAID_AGAIN = 60.0  # seconds
 
 
 class EventPrinter:
@@ -42,6 +49,29 @@ class EventPrinter:
         with contextlib.suppress(MemberStopped):
             return self._member.status().current_term
         return 0
+
+
+class LeaderlessLog:
+    """Says why there is no leader where that takes long, then rarely, and once more when there is one."""
+
+    def __init__(self, election_timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._patience = TIMEOUTS_BORNE * election_timeout
+        self._clock = clock
+        self._since = clock()
+        self._said_at: Optional[float] = None
+
+    def look(self, status: Status) -> None:
+        """To be called again and again, with what the member knows."""
+        now = self._clock()
+        if status.leader_id is not None:
+            if self._said_at is not None:
+                logger.warning(
+                    "%s: %s leads, after %.0f s without a leader", status.node_id, status.leader_id, now - self._since
+                )
+            self._since, self._said_at = now, None
+        elif now - self._since >= self._patience and (self._said_at is None or now - self._said_at >= SAID_AGAIN):
+            self._said_at = now
+            logger.warning("%s: no leader for %.0f s: %s", status.node_id, now - self._since, status.why)
 
 
 _SENTENCES: Dict[str, str] = {

@@ -159,7 +159,7 @@ class Cluster:
             said, lease = self.leader.said, _seconds(self.leader.said, "lease_remaining")
             return f"{answer}; {said['node']} leads in term {said['term']}, its lease holds for {lease}"
         if self.leader_id is not None:
-            return f"{answer}; {self.leader_id} is said to lead, but does not say so here"
+            return f"{answer}; {self.leader_id} is said to lead, but has not confirmed its lease"
         return f"{answer}; no leader"
 
     def _notes(self) -> List[str]:

@@ -185,7 +185,8 @@ class ConnectionNode(Node, forks.Forkable):
             try:
                 channel = self._connect()
             except (OSError, MalformedMessage) as error:  # Refused is an OSError too
-                self._note_loss(str(error), logging.WARNING if isinstance(error, Disagreed) else logging.INFO)
+                reason = getattr(error, "strerror", None) or str(error)
+                self._note_loss(reason, logging.WARNING if isinstance(error, Disagreed) else logging.INFO)
                 if isinstance(error, (ConnectionRefusedError, ConnectionResetError)) and self._answered:
                     self._on_doubt(self._answered.incarnation)
                 failures += 1
