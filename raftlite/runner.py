@@ -15,6 +15,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import multiprocessing.spawn
 import os
 import queue
@@ -42,7 +43,8 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
 GRACE = 10.0  # seconds
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a command that has ended by itself is started again
 LOOK_EVERY = 0.5  # seconds, at a member without a command
-_PATIENCE = 1.0  # seconds beyond the guardian's time until it is taken for stopped
+PATIENCE = 1.0  # seconds beyond the guardian's time until it is taken for stopped
+GUARDIAN = Path(__file__).with_name("guardian.py")
 _PASSED_ON = [name for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH") if hasattr(signal, name)]
 
 
@@ -198,7 +200,7 @@ class Runner:
         self._start_at = 0.0  # not before
         self._pause = SHORTEST_PAUSE
         self._told = 0.0  # the end of the lease, as the guardian knows it
-        self._insist_at: Optional[float] = None
+        self._insist_at = math.inf
         self._ended_by: Optional[int] = None  # the signal that is to end this process
         self._code: Optional[int] = None  # the exit code of this process, once it is to end
         member.on_elected(lambda leadership: self._happenings.put(("elected", leadership)))
@@ -278,6 +280,7 @@ class Runner:
         if remaining <= self._plan.reserve:
             return
         self._told, self._is_running, self._started_at = now + remaining, True, now
+        self._insist_at = math.inf
         token = str(leadership.token)
         variables = {"RAFTLITE_TOKEN": token, "RAFTLITE_TERM": token, "RAFTLITE_NODE_ID": self._member.node_id}
         self._guardian.tell("start", command=self._command, variables=variables, until=self._told)
@@ -285,12 +288,12 @@ class Runner:
     def _stop(self) -> None:
         if self._is_running:
             self._guardian.tell("stop")
+            self._insist_at = min(self._insist_at, boot_clock() + self._plan.grace + PATIENCE)
 
     def _insist(self) -> None:
         """The guardian has not done its part in time, perhaps because somebody has stopped it: this process does it."""
         now = boot_clock()
-        if self._is_running and self._pid and now >= max(self._told - self._plan.margin / 2, self._insist_at or 0.0):
-            self._insist_at = now + _PATIENCE
+        if self._is_running and self._pid and now >= min(self._told - self._plan.margin / 2, self._insist_at):
             self._guardian.kill(self._pid)
 
     def _release_callbacks(self) -> None:
@@ -411,7 +414,7 @@ class _Guardian:
         What this process inherited, the command inherits too; Python's own descriptors are not inheritable.
         """
         command = [os.fsdecode(multiprocessing.spawn.get_executable()), "-I", "-S"]
-        command += [str(Path(__file__).with_name("guardian.py")), str(descriptor), str(CLOCK_ID), *map(str, self._plan)]
+        command += [str(GUARDIAN), str(descriptor), str(CLOCK_ID), *map(str, self._plan)]
         variables = {name: value for name, value in os.environ.items() if name != AUTHKEY_VARIABLE}
         return subprocess.Popen(command, env=variables, close_fds=False, start_new_session=True)
 
