@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Match, Set
 
 import pytest
 from children import environment
+from test_examples import free_ports
 from threads import PATIENCE, eventually
 
 from raftlite.messages import TimeoutNow
@@ -98,8 +99,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Start `Program(*command)` in a folder of the test; what still runs at its end is killed."""
     programs: List[Program] = []
 
-    def start(*command: object) -> Program:
-        programs.append(Program(tmp_path, *command))
+    def start(*command: object, **variables: str) -> Program:
+        programs.append(Program(tmp_path, *command, **variables))
         return programs[-1]
 
     yield start
@@ -110,7 +111,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
 def documented(example: str, beginning: str) -> List[str]:
     """The commands that the example's docstring gives, without what is in a comment."""
     source = (EXAMPLES / f"{example}.py").read_text(encoding="utf-8")
-    lines = [line.split("#")[0].strip() for line in source.split('"""')[1].splitlines()]
+    docstring = source.split('"""')[1].replace("\\\n", " ")
+    lines = [line.split("#")[0].strip() for line in docstring.splitlines()]
     commands = [command.strip() for line in lines for command in line.split(";")]
     return [command for command in commands if command.startswith(beginning)]
 
@@ -190,6 +192,65 @@ def working(copies: Dict[str, Program], works: str) -> str:
         return next((name for name, copy in copies.items() if copy.printed(works)), None)
 
     return eventually(look, f"printed by one of {', '.join(copies)}: {works}")
+
+
+# --- Celery ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_of_three_celery_beats_one_is_alive_and_another_when_its_wrapper_is_killed(start: Any, tmp_path: Path) -> None:
+    """The beat dies with the wrapper, and tasks go on, with a higher token; never are two alive at one moment."""
+    secret = {"RAFTLITE_AUTHKEY": "classroom"}
+    wrappers = {command[4]: start(*command, **secret) for command in wrapper_commands()}
+    (command,) = documented("celery_beat", "celery")
+    worker = start("-m", *shlex.split(command))
+    tick = r"tick, sent by (\w) with token (\d+)"
+
+    def ticks_of_another(than: str) -> List[Any]:
+        assert len(beats_in(tmp_path)) <= 1
+        threading.Event().wait(0.02)  # to look through all processes takes a while
+        return [sent for sent in found(worker.printed(tick)) if sent[0] != than]
+
+    first, token = eventually(lambda: ticks_of_another(""), "sent a task")[-1]
+    assert set(beats_in(tmp_path).values()) == {first}
+    wrappers.pop(first).kill()
+    second, next_token = eventually(lambda: ticks_of_another(first), "sent a task by another")[-1]
+    assert int(next_token) > int(token)
+    assert set(beats_in(tmp_path).values()) == {second}
+    for wrapper in wrappers.values():
+        wrapper.interrupt()
+    assert {wrapper.wait() for wrapper in wrappers.values()} == {128 + signal.SIGINT}
+    eventually(lambda: not beats_in(tmp_path), "the last beat has ended")
+    tokens = [int(token) for _, token in found(worker.printed(tick))]
+    assert tokens == sorted(tokens)
+
+
+def wrapper_commands() -> List[List[str]]:
+    """As the example gives them, but at ports that are free: another Python may run this test at the same time."""
+    commands = "\n".join(documented("celery_beat", "raftlite run"))
+    for port in free_ports(3):
+        used = re.search(r":(761\d)\b", commands)
+        assert used is not None
+        commands = commands.replace(used[0], f":{port}")
+    celery = f"{shlex.quote(sys.executable)} -m celery"
+    return [["-m", *shlex.split(command.replace("-- celery", f"-- {celery}"))] for command in commands.splitlines()]
+
+
+def beats_in(folder: Path) -> Dict[int, str]:
+    """Each beat that runs in `folder`, by its process id, with the member that has started it."""
+    alive = {int(pid): member_of(int(pid), folder) for pid in os.listdir("/proc") if pid.isdigit()}
+    beats = {pid: member for pid, member in alive.items() if member}
+    return {pid: member for pid, member in beats.items() if member_of(pid, folder)}  # all of them at one moment
+
+
+def member_of(pid: int, folder: Path) -> str:
+    with contextlib.suppress(OSError):
+        place = Path(f"/proc/{pid}")
+        is_beat = (place / "cmdline").read_bytes().split(b"\0")[-2:] == [b"beat", b""]
+        found = re.search(rb"RAFTLITE_NODE_ID=(\w)", (place / "environ").read_bytes())
+        if is_beat and found and os.readlink(place / "cwd") == str(folder):
+            return found[1].decode()
+    return ""
 
 
 # --- Dask --------------------------------------------------------------------------------------------------------
