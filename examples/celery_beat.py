@@ -1,4 +1,4 @@
-r"""Celery beat on exactly one of three machines: `raftlite run` starts it where it leads, and ends it where it does not.
+r"""Celery beat on exactly one of three machines: `raftlite run` starts it where it leads and ends it where it does not.
 
     pip install celery; cd examples; export RAFTLITE_AUTHKEY=classroom
     raftlite run --id a --listen 127.0.0.1:7611 --peer b=127.0.0.1:7612 --peer c=127.0.0.1:7613 \
