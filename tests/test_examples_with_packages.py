@@ -161,14 +161,12 @@ def page_at(address: str) -> str:
 # --- A legacy daemon, Django -------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    "example, beginning, does",
-    [("legacy_daemon", "python", "collects the mail"), ("django_command", "python", "sends reminders")],
+    "example, does", [("legacy_daemon", "collects the mail"), ("django_command", "sends reminders")]
 )
-def test_of_three_copies_one_works_and_another_when_it_is_killed(
-    start: Any, example: str, beginning: str, does: str
-) -> None:
-    (command,) = documented(example, beginning)
+def test_of_three_copies_one_works_and_another_when_it_is_killed(start: Any, example: str, does: str) -> None:
+    (command,) = documented(example, "python")
     *command, name = shlex.split(command)[2:]
     assert name == "a"
     copies = {name: start(EXAMPLES / f"{example}.py", *command, name) for name in "abc"}
