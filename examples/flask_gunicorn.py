@@ -7,10 +7,10 @@ The worker that leads has the job in its scheduler. `kill -9` it: another one ha
 that gunicorn starts in its place takes over its name.
 
 On one machine a file lock would do: whoever gets `fcntl.flock` on a file has the job, and the others try again now and
-then. raftlite adds other machines: put the workers of all of them into WORKERS, each with its `host:port`, give `Member`
-an `authkey`, and let `join` try the names of its own machine. The job then fires on one of them all, also when a machine
-is gone. Around a takeover it may be left out, and a worker that was suspended in the middle of it goes on when it
-wakes: where that matters, hand `leadership.token` to whatever the job writes to, as fencing.py does.
+then. raftlite adds other machines: put the workers of all of them into WORKERS, each with its `host:port`, give
+`Member` an `authkey`, and let `join` try the names of its own machine. The job then fires on one of them all, also when
+a machine is gone. Around a takeover it may be left out, and a worker that was suspended in the middle of it goes on
+when it wakes: where that matters, hand `leadership.token` to whatever the job writes to, as fencing.py does.
 """
 
 import contextlib
