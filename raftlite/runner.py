@@ -375,7 +375,7 @@ class Runner:
     def _unguarded(self) -> None:
         """Somebody has killed the guardian. On Linux the command has gone with it; what it has started may not have."""
         if self._is_running and self._pid:
-            self._guardian.await_end_of(self._pid)
+            self._guardian.kill_what_is_left_of(self._pid)
         self._is_running = False
         self._printer.event("unguarded")
         self._code = EX_SOFTWARE
@@ -433,10 +433,11 @@ class _Guardian:
             with contextlib.suppress(OSError):
                 os.kill(target, number)
 
-    def await_end_of(self, group: int) -> None:
-        """Kill what is left of the command, until nothing is."""
+    def kill_what_is_left_of(self, group: int) -> None:
+        """Kill what is left of the command. What has been killed is seen until whoever is its parent now looks at it."""
+        give_up_at = boot_clock() + PATIENCE
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            while True:
+            while boot_clock() < give_up_at:
                 os.killpg(group, signal.SIGKILL)
                 threading.Event().wait(0.01)
 
