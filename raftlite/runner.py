@@ -434,7 +434,7 @@ class _Guardian:
                 os.kill(target, number)
 
     def kill_what_is_left_of(self, group: int) -> None:
-        """Kill what is left of the command. What has been killed is seen until whoever is its parent now looks at it."""
+        """Kill what is left of the command; it is still seen until whoever is its parent now looks at it."""
         give_up_at = boot_clock() + PATIENCE
         with contextlib.suppress(ProcessLookupError, PermissionError):
             while boot_clock() < give_up_at:
