@@ -9,6 +9,7 @@ import os
 import pty
 import queue
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from peers import lines, wait_for_line
 from test_cli import COMMAND, KEY, TIMING
 from threads import PATIENCE, Clock, a_candidate, a_leader, eventually, settle
 
-from raftlite import Member, TimeoutNow, Timing
+from raftlite import Heartbeat, Member, TimeoutNow, Timing
 from raftlite.cli import main
 from raftlite.membership import NodeInfo, founding_membership
 from raftlite.printer import SAID_AGAIN, LeaderlessLog
@@ -287,6 +288,7 @@ def test_watching_on_a_terminal_draws_in_the_same_place(folder):
     with child:
         screen = b""
         while screen.count(b"\x1b[H") < 4:
+            assert select.select([ours], [], [], PATIENCE)[0], screen
             screen += os.read(ours, 65536)
         child.send_signal(signal.SIGINT)
         assert (child.wait(PATIENCE), child.stderr.read()) == (130, "")
@@ -337,6 +339,31 @@ def test_a_status_says_how_long_the_lease_holds_or_when_the_leader_was_heard():
         scene.silence()
         scene.pass_time(0.9375)
         assert (scene.thread.status().lease_remaining, scene.thread.status().leader_id) == (None, None)
+
+
+def test_a_follower_says_when_it_heard_its_leader():
+    """How long the lease holds, it cannot know."""
+    with a_candidate() as scene:
+        settle(scene.thread)
+        scene.thread.inbox.put(Heartbeat(1, "b", 1, (0, 0)))
+        settle(scene.thread)
+        scene.clock.now += 0.25
+        status = scene.thread.status()
+        assert (status.leader_id, status.leader_heard_ago, status.lease_remaining) == ("b", 0.25, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="members can be isolated on Linux only")
+def test_the_status_of_an_isolated_member_is_complete(folder):
+    """It crosses a line between two processes."""
+    peers = {"b": f"{folder}/nobody"}
+    with Member("a", min_nodes=1, timing=LOYAL, isolated=True) as member:
+        member.wait_until_leader(PATIENCE)
+        assert 0 < member.status().lease_remaining <= 600
+        assert member.status().leader_heard_ago is None
+    with Member("a", peers=peers, listen=f"{folder}/a", isolated=True, authkey=KEY) as member:
+        reason = eventually(lambda: dict(member.status().unreachable).get("b"), "missing")
+        assert reason.startswith("unreachable since ")
+    assert member.status().unreachable == ()
 
 
 # --- A node that finds nobody --------------------------------------------------------------------------------------
