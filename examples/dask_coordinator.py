@@ -54,11 +54,12 @@ def name_and_pid(dask_worker):
 
 
 def main(folder):
-    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
         client.register_plugin(Coordinator(folder, cluster.workers))
-        coordinator = client.submit(who_coordinates).result()
         squares = client.map(square, range(100))
         pids = dict(client.run(name_and_pid).values())
+        client.gather(squares[:20])
+        coordinator = client.submit(who_coordinates, pure=False).result()
         print(f"worker {coordinator} is killed", flush=True)
         os.kill(pids[coordinator], signal.SIGKILL)
         print(f"the sum of all squares is {client.submit(sum, squares).result()}", flush=True)

@@ -258,12 +258,12 @@ def member_of(pid: int, folder: Path) -> str:
 def test_when_the_worker_that_coordinates_is_killed_another_one_does_and_no_task_is_lost(start: Any) -> None:
     program = start(EXAMPLES / "dask_coordinator.py")
     assert program.wait() == 0, program.text
+    assert len(program.printed(r"(?m)^worker \d is killed$")) == len(program.printed("Restarting worker")) == 1
     elected = found(program.printed(r"(?m)^worker (\d) \(pid (\d+)\) coordinates, token (\d+)$"))
-    ((killed,),) = found(program.printed(r"(?m)^worker (\d) is killed$"))
+    assert len({token for _, _, token in elected}) == len(elected), elected
+    assert max(int(token) for _, _, token in elected) >= 2  # who was killed may not have got to say that it led
     ((last,),) = found(program.printed(r"(?m)^worker (\d) coordinates at the end$"))
-    assert killed in {name for name, _, _ in elected}
     assert last in {name for name, _, _ in elected}
-    assert len({token for _, _, token in elected}) == len({pid for _, pid, _ in elected}) == len(elected) >= 2, elected
     assert program.printed(rf"(?m)^the sum of all squares is {sum(n * n for n in range(100))}$")
     assert "Traceback" not in program.text
 
