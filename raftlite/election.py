@@ -508,6 +508,9 @@ class Election:
         """Stop leading: no lease, no role, a fresh timer; what was not begun is for the next leader."""
         leader, self._leader = self._leader, None
         assert leader is not None
+        if leader.lease_expires_at is not None:
+            # The lease counted on its own refusal, too, and its on_lost may take as long as the lease would have run.
+            self._promised_until = max(self._promised_until, leader.lease_expires_at)
         self.role = Role.FOLLOWER
         self.leader_id = None
         self._reset_election_timer(now)

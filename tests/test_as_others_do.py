@@ -550,6 +550,7 @@ def test_a_newer_term_ends_a_transfer():
     cluster = settled()
     cluster.cut = {"b"}
     cluster.tell("a", TransferLeadership("b"))
+    cluster.now += 1.0  # etcd's leader has no lease to wait for
     asked = RequestVote(2, "c", cluster.elections["a"].membership.position, ("a", "b", "c"))
     assert only(cluster.elections["a"].receive(asked, cluster.now)).vote_granted
     assert cluster.elections["a"].receive(TimeoutNow(1, "b"), cluster.now).outbox == ()

@@ -255,6 +255,18 @@ def test_a_handover_is_the_exception_for_followers():
     assert election.current_term == 4
 
 
+def test_a_leader_that_hands_over_keeps_its_own_promise_until_its_lease_would_have_ended():
+    """6.4: or whoever has not heard it lately could lead before its `on_lost` has finished."""
+    election = old_member("a", term=3)
+    lead(election)
+    lease = election.lease_expires_at
+    election.receive(TransferLeadership("b"), 2.0)
+    assert election.role is Role.FOLLOWER
+    assert not only(election.receive(request_vote(election, "c", term=5), lease - 0.01)).vote_granted
+    assert only(election.receive(request_vote(election, "b", term=5, transfer=True), lease - 0.01)).vote_granted
+    assert only(election.receive(request_vote(election, "c", term=6), lease)).vote_granted
+
+
 def test_a_handover_does_not_spend_a_vote_twice():
     """5.2 holds for it as for every other: one vote per term."""
     election = old_member("c", term=4, voted_for="a")
