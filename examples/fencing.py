@@ -21,10 +21,11 @@ GATE = SQLiteFencingGate("account 7")
 
 def work(name, addresses, database, parent):
     with Member(name, peers=addresses, listen=addresses[name], timing=Timing.fast()) as member:
-        leadership = member.wait_until_leader()
-        leadership.check()  # it leads: this is what a careful program looks at before it writes
+        leadership = member.wait_until_leader()  # so it leads at this moment, and may write
         parent.send((name, leadership.token))
-        parent.recv()  # the computer may stop the process here, for an hour
+        while parent.recv() != "write":  # the computer may stop the process here, for an hour
+            leadership = member.wait_until_leader()
+            parent.send((name, leadership.token))
         parent.send(write(database, name, leadership.token))
         parent.recv()
 
@@ -41,10 +42,14 @@ def write(path, name, token):
         connection.close()
 
 
-def next_leader(pipes):
-    """The end of the pipe to whoever says next that it leads, with its name and token."""
-    pipe = wait(pipes)[0]
-    return (pipe, *pipe.recv())
+def next_leader(pipes, after):
+    """The end of the pipe to whoever says next that it leads, with its name and token, which is above `after`."""
+    while True:
+        pipe = wait(pipes)[0]
+        name, token = pipe.recv()
+        if token > after:
+            return pipe, name, token
+        pipe.send("wait")  # its time was over before this program heard of it
 
 
 def main(folder):
@@ -69,16 +74,16 @@ def main(folder):
 
 
 def change_hands(processes, pipes):
-    first_pipe, first, token = next_leader(pipes)
+    first_pipe, first, token = next_leader(pipes, after=0)
     os.kill(processes[first].pid, signal.SIGSTOP)
     print(f"{first} leads with token {token}, was about to write, and is stopped")
 
     pipes.remove(first_pipe)
-    second_pipe, second, token = next_leader(pipes)
-    second_pipe.send("go on")
+    second_pipe, second, token = next_leader(pipes, after=token)
+    second_pipe.send("write")
     print(f"{second} leads with token {token} and writes: {second_pipe.recv()}")
 
-    first_pipe.send("go on")
+    first_pipe.send("write")
     os.kill(processes[first].pid, signal.SIGCONT)
     print(f"{first} goes on and writes: {first_pipe.recv()}")
 

@@ -36,7 +36,7 @@ from raftlite.leadership import Leadership
 from raftlite.member import Member
 from raftlite.options import AUTHKEY_VARIABLE, add_member, settings_from
 from raftlite.output import EX_OK, EX_SOFTWARE, INTERRUPTED, Output, log_to_stderr
-from raftlite.printer import EventPrinter
+from raftlite.printer import EventPrinter, LeaderlessLog
 from raftlite.timing import Timing, is_number
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
@@ -189,6 +189,7 @@ class Runner:
     ) -> None:
         self._member, self._command, self._plan, self._on_exit = member, command, plan, on_exit
         self._printer = printer
+        self._leaderless = LeaderlessLog(timing.election_timeout)
         self._look_every = max(0.01, timing.heartbeat_interval / 4)  # at the lease
         self._happenings = signals.queue
         self._is_over = threading.Event()
@@ -309,6 +310,8 @@ class Runner:
             self._code = EX_SOFTWARE if status.error else EX_OK
         elif self._ended_by and self._code is None:
             self._code = INTERRUPTED if self._ended_by == signal.SIGINT else EX_OK
+        else:
+            self._leaderless.look(status)
 
     _member_has_ended = False
 

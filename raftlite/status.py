@@ -9,6 +9,8 @@ from raftlite.codec import membership_to_plain
 from raftlite.election import Role
 from raftlite.membership import Membership
 
+LONGEST_REASON = 200  # characters: what a hundred members lack must fit into one answer
+
 
 @dataclass(frozen=True)
 class Status:
@@ -51,7 +53,7 @@ class Status:
             "error": self.error,
             "lease_remaining": _rounded(self.lease_remaining),
             "leader_heard_ago": _rounded(self.leader_heard_ago),
-            "unreachable": dict(self.unreachable),
+            "unreachable": {node_id: words[:LONGEST_REASON] for node_id, words in self.unreachable},
         }
 
 

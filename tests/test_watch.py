@@ -221,7 +221,7 @@ def members(folder):
         yield found
 
 
-def test_status_of_several_members_is_a_table(capsys, folder):
+def test_status_of_several_members_is_a_table(capsys, caplog, folder):
     """Also through a follower alone a probe finds the leader; and a place where nobody listens is a row."""
     with members(folder) as found:
         addresses = [member.address for member in found.values()]
@@ -235,6 +235,7 @@ def test_status_of_several_members_is_a_table(capsys, folder):
         assert main(["status", "--json", *addresses]) == 0
         plain = json.loads(capsys.readouterr().out)
         assert [member["node"] for member in plain["members"]] == ["a", "b", "c"]
+        assert lines(caplog, "", logging.WARNING) == []  # a probe every second must not fill the log
 
 
 def test_a_probe_of_a_member_without_a_leader_fails(capsys, folder):
