@@ -16,6 +16,7 @@ when it wakes: where that matters, hand `leadership.token` to whatever the job w
 import contextlib
 import os
 import time
+from datetime import datetime
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from flask import Flask
@@ -35,7 +36,7 @@ def index():
 
 def report(leadership):
     if leadership.valid:  # lost since the scheduler called?
-        print(f"{time.strftime('%X')} {member.node_id} (pid {os.getpid()}) reports", flush=True)
+        print(f"{datetime.now():%X} {member.node_id} (pid {os.getpid()}) reports", flush=True)
 
 
 def begin(leadership):

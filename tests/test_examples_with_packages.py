@@ -135,7 +135,11 @@ def test_under_gunicorn_a_job_fires_in_one_worker_of_four_and_in_another_when_th
     os.kill(int(pid), signal.SIGKILL)
     killed_after = len(server.printed(report))
     assert found(server.wait_for(started, 5))[4][0] == first
-    server.wait_for(report, killed_after + 4)
+    server.wait_for(report, killed_after + 3)
+
+    os.kill(server.pid, signal.SIGHUP)  # reload: new workers start while those of before are still there
+    assert {name for name, _ in found(server.wait_for(started, 9))[5:]} == {"w1", "w2", "w3", "w4"}
+    server.wait_for(report, len(server.printed(report)) + 2)
     server.interrupt()
     assert server.wait() == 0
     reports = found(server.printed(report))
