@@ -235,6 +235,7 @@ def test_a_second_signal_ends_the_wrapper_and_the_command_at_once(start):
 FORKS_AWAY = """
     import os, signal, sys, time
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    first = os.getpid()
     if os.fork() == 0:
         os.setpgid(0, 0)
         if os.fork() == 0:
@@ -257,7 +258,7 @@ def pids_away(wrapper):
 @pytest.mark.parametrize("end", ["stop", "exit", "kill -9"])
 def test_nothing_is_left_of_a_command_that_forks_away(start, end):
     """Into groups and sessions of its own, deaf to TERM; told to end, ended by itself, or its wrapper killed."""
-    source = FORKS_AWAY.format(then="time.sleep(0.2); os._exit(5)" if end == "exit" else "")
+    source = FORKS_AWAY.format(then="if os.getpid() == first: time.sleep(0.2); os._exit(5)" if end == "exit" else "")
     wrapper = start(*python(source), options=("--min-nodes", 1, "--grace", 0.1, "--on-exit", "stop"))
     pids = pids_away(wrapper)
     assert pids
@@ -274,12 +275,24 @@ def test_nothing_is_left_of_a_command_that_forks_away(start, end):
 @linux
 def test_a_command_whose_guardian_is_killed_dies_with_it(start):
     """Nobody could end it in time any more."""
-    wrapper = start("sleep", "100", source=f"import raftlite.runner; raftlite.runner.PATIENCE = 0.05; {PLAIN}")
+    source = f"import raftlite.runner; raftlite.runner.PATIENCE = 0.05; {PLAIN}"
+    wrapper = start("sh", "-c", "sleep 100 & echo $!; wait", source=source)
     pid = wrapper.running()
+    of_command = eventually(lambda: wrapper.printed.split(), "a process of the command's own")
     os.kill(wrapper.guardian(), signal.SIGKILL)
     assert wrapper.wait() == 70
-    eventually(lambda: is_gone(pid), "the end of the command")
+    eventually(lambda: all(map(is_gone, (pid, int(of_command[0])))), "the end of the command")
     assert wrapper.events("unguarded")
+
+
+@linux
+def test_a_command_dies_with_its_guardian_while_the_wrapper_is_stopped(start):
+    """The system does it."""
+    wrapper = start("sleep", "100")
+    pid, guardian = wrapper.running(), wrapper.guardian()
+    wrapper.send(signal.SIGSTOP)
+    os.kill(guardian, signal.SIGKILL)
+    eventually(lambda: is_gone(pid), "the end of the command")
 
 
 @linux
@@ -438,6 +451,8 @@ def test_ctrl_c_at_a_terminal_is_heard_by_the_wrapper_alone(terminal):
     begin, keyboard = terminal
     wrapper, _ = begin(*answering("INT", "TERM"))
     wrapper.await_line("ready")
+    sessions = {os.getsid(pid) for pid in (wrapper.pid, wrapper.guardian(), wrapper.running())}
+    assert len(sessions) == 3  # Ctrl-Z must not stop the guardian
     os.write(keyboard, b"\x03")
     assert wrapper.wait() == 130
     assert wrapper.printed.split() == ["ready", "SIGTERM"]
