@@ -64,7 +64,7 @@ def add_timing(parser: argparse.ArgumentParser) -> None:
         flag = "--" + name.replace("_", "-")
         default = getattr(standard, name)
         unit = "FRACTION" if name == "clock_drift" else "SECONDS"
-        parser.add_argument(flag, type=float, default=default, metavar=unit, help=f"{what} (default {default:g})")
+        parser.add_argument(flag, type=float, metavar=unit, help=f"{what} (default {default:g})")
 
 
 def add_authkey(parser: argparse.ArgumentParser) -> None:
