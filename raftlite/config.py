@@ -26,7 +26,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -170,5 +169,7 @@ def _suggestion(key: str, known: Any, name: str) -> str:
         return f"it belongs into [{owner}]"
     if name and key in _TOP:
         return "it belongs to the top, before the first table"
+    import difflib  # for whoever makes a mistake
+
     near = difflib.get_close_matches(key, known, 1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"

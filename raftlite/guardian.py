@@ -114,14 +114,19 @@ class Guardian:
         self._status, self._kill_at, self._reason, self._was_killed = None, None, "", False
         reader, writer = os.pipe()  # not inherited through exec, so that its end means success
         guardian = os.getpid()
-        self._pid = os.fork()
-        if self._pid == 0:
-            self._become(command, {**os.environ, **variables}, writer, guardian)
+        try:
+            self._pid = os.fork()
+        except OSError as problem:  # too many processes
+            os.write(writer, str(problem.errno).encode())
+        else:
+            if self._pid == 0:
+                self._become(command, {**os.environ, **variables}, writer, guardian)
         os.close(writer)
         error = os.read(reader, 16)
         os.close(reader)
         if error:
-            os.waitpid(self._pid, 0)
+            if self._pid:
+                os.waitpid(self._pid, 0)
             self._pid = 0
             self._tell("failed", errno=int(error))
         else:

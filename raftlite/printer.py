@@ -81,6 +81,8 @@ _SENTENCES: Dict[str, str] = {
     "stopped": "{node} has stopped",
     "removed": "{node} was removed from the cluster and has stopped",
     "failed": "{node} has failed: {reason}",
+    "grace": "{node}: where leadership is lost, not {grace:g} s but {seconds:g} are between TERM and KILL, "
+    "as election_timeout is {election_timeout:g}",
     "running": "{node} runs the command as process {pid}",
     "ending": "{node} has had {signal} and ends the command",
     "ended": "{node}: the command has ended with {code}, {how}",

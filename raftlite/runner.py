@@ -188,7 +188,7 @@ class Runner:
         signals: _Signals,
     ) -> None:
         self._member, self._command, self._plan, self._on_exit = member, command, plan, on_exit
-        self._printer = printer
+        self._printer, self._timing = printer, timing
         self._leaderless = LeaderlessLog(timing.election_timeout)
         self._look_every = max(0.01, timing.heartbeat_interval / 4)  # at the lease
         self._happenings = signals.queue
@@ -212,8 +212,8 @@ class Runner:
         _HAD_TERMINAL = _has_terminal()
         with _Guardian(self._plan, self._happenings) as self._guardian, self._member as member:
             self._guardian.hold(member.listener_fileno())
-            grace_of_lease = round(self._plan.reserve - self._plan.margin, 3)
-            self._printer.event("started", address=member.address, grace_within_lease=grace_of_lease)
+            self._printer.event("started", address=member.address)
+            self._tell_of_short_grace()
             try:
                 while self._code is None or self._is_running:
                     self._turn()
@@ -221,6 +221,12 @@ class Runner:
                 self._guardian.close()  # and with it the last copy of the listening socket that outlives the member
                 self._let_go()
         return self._finish(self._code)
+
+    def _tell_of_short_grace(self) -> None:
+        grace, seconds = self._plan.grace, round(self._plan.reserve - self._plan.margin, 3)
+        if seconds < grace:
+            timeout = self._timing.election_timeout
+            self._printer.event("grace", seconds=seconds, grace=grace, election_timeout=timeout)
 
     def _finish(self, code: int) -> int:
         if not self._member_has_ended:
