@@ -112,25 +112,28 @@ class Guardian:
 
     def _start(self, command: List[str], variables: Dict[str, str]) -> None:
         self._status, self._kill_at, self._reason, self._was_killed = None, None, "", False
-        reader, writer = os.pipe()  # not inherited through exec, so that its end means success
-        guardian = os.getpid()
-        try:
-            self._pid = os.fork()
-        except OSError as problem:  # too many processes
-            os.write(writer, str(problem.errno).encode())
-        else:
-            if self._pid == 0:
-                self._become(command, {**os.environ, **variables}, writer, guardian)
+        reader, writer = os.pipe()  # whose end comes with exec, or after the number of an error
+        self._fork(command, {**os.environ, **variables}, writer)
         os.close(writer)
         error = os.read(reader, 16)
         os.close(reader)
-        if error:
-            if self._pid:
-                os.waitpid(self._pid, 0)
-            self._pid = 0
-            self._tell("failed", errno=int(error))
-        else:
+        if not error:
             self._tell("started", pid=self._pid)
+            return
+        if self._pid:
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+        self._tell("failed", errno=int(error))
+
+    def _fork(self, command: List[str], variables: Dict[str, str], writer: int) -> None:
+        guardian = os.getpid()
+        try:
+            self._pid = os.fork()
+        except OSError as error:  # too many processes
+            os.write(writer, str(error.errno).encode())
+            return
+        if self._pid == 0:
+            self._become(command, variables, writer, guardian)
 
     def _become(self, command: List[str], variables: Dict[str, str], writer: int, guardian: int) -> NoReturn:
         """In the fork: the signals as the other process had them, a session of its own, and then the command."""
@@ -165,7 +168,9 @@ class Guardian:
         if self._status is not None and not self._is_anything_left():
             pid, self._pid = self._pid, 0
             status, killed = self._status, self._was_killed
-            self._tell("gone", pid=pid, status=status, reason=self._reason or "exit", killed=killed)
+            reason = self._reason or "exit"
+            left_behind = reason == "exit" and self._kill_at is not None
+            self._tell("gone", pid=pid, status=status, reason=reason, killed=killed, left_behind=left_behind)
             return
         if self._is_orphan:
             self._signal_everything(signal.SIGKILL)

@@ -136,6 +136,7 @@ class _Signals:
     def __init__(self) -> None:
         self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._before: Dict[int, Any] = {}
+        self._had_terminal = _has_terminal()
 
     def __enter__(self) -> _Signals:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -155,11 +156,11 @@ class _Signals:
         self.queue.put(("end", number))
 
     def _pass_on(self, number: int, frame: object) -> None:
-        self.queue.put(("end" if number == _HANGUP and _has_lost_terminal() else "pass_on", number))
+        self.queue.put(("end" if self._is_hung_up(number) else "pass_on", number))
 
-
-_HANGUP = getattr(signal, "SIGHUP", None)
-_HAD_TERMINAL = False  # set when a run begins
+    def _is_hung_up(self, number: int) -> bool:
+        """Whether HUP means what it meant first; to a daemon it says that its settings have changed."""
+        return signal.Signals(number).name == "SIGHUP" and self._had_terminal and not _has_terminal()
 
 
 def _has_terminal() -> bool:
@@ -167,11 +168,6 @@ def _has_terminal() -> bool:
         os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
         return True
     return False
-
-
-def _has_lost_terminal() -> bool:
-    """Whether SIGHUP means what it meant first; to a daemon it says that its settings have changed."""
-    return _HAD_TERMINAL and not _has_terminal()
 
 
 class Runner:
@@ -208,8 +204,6 @@ class Runner:
         member.on_lost(self._on_lost)
 
     def run(self) -> int:
-        global _HAD_TERMINAL
-        _HAD_TERMINAL = _has_terminal()
         with _Guardian(self._plan, self._happenings) as self._guardian, self._member as member:
             self._guardian.hold(member.listener_fileno())
             self._printer.event("started", address=member.address)
@@ -352,10 +346,10 @@ class Runner:
         self._code = NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE
         self._printer.event("no_command", command=self._command[0], reason=os.strerror(number))
 
-    def _gone(self, pid: int, status: int, reason: str, killed: bool) -> None:
+    def _gone(self, pid: int, status: int, reason: str, killed: bool, left_behind: bool) -> None:
         self._is_running, self._pid = False, 0
         code = _exit_code(status)
-        how = _HOW[reason] + killed * " (killed)"
+        how = _HOW[reason] + killed * " (killed)" + left_behind * _LEFT_BEHIND
         self._printer.event("ended", pid=pid, code=code, why=reason, killed=killed, how=how)
         if self._ended_by:
             self._code = self._code_after_signal(status, code)
@@ -390,6 +384,7 @@ class Runner:
         self._code = EX_SOFTWARE
 
 
+_LEFT_BEHIND = ", and so have the processes that it left behind: it should stay in the foreground"
 _HOW = {"exit": "by itself", "stop": "as it was told to", "lease": "because the lease was running out"}
 
 

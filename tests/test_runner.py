@@ -275,6 +275,7 @@ def test_nothing_is_left_of_a_command_that_forks_away(start, end):
     if end == "kill -9":
         eventually(lambda: all(map(is_gone, pids)), "the end of everything")
     assert all(map(is_gone, pids))
+    assert ("left behind" in wrapper.said) == (end == "exit")
 
 
 @linux
@@ -651,7 +652,7 @@ def test_through_many_kills_stops_and_transfers_no_two_commands_meet(start, tmp_
             leader.popen.kill()
             leader.wait()
             eventually(lambda leader=leader: is_gone(leader.running()), "the end of the command")
-            eventually(lambda leader=leader: not left_of(f"{tmp_path}/{leader.node_id}."), "the end of its guardian")
+            eventually(lambda leader=leader: not left_of(f"{tmp_path}/{leader.node_id}.err"), "the end of its guardian")
             trio.wrappers[leader.node_id] = trio.begin(leader.node_id)
         elif turn % 4 == 1:
             leader.send(signal.SIGSTOP)
