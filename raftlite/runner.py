@@ -97,6 +97,8 @@ def run_command(options: argparse.Namespace) -> int:
     if not command:
         options.usage_error("the command is missing: write it after --")
     settings = settings_from(options)
+    if not hasattr(os, "fork"):
+        raise ConfigError("raftlite run needs a system that can fork, which this one cannot")
     grace = _grace(settings.run.get("grace", GRACE) if options.grace is None else options.grace)
     on_exit = options.on_exit or settings.run.get("on_exit", "restart")
     problem = _why_not(command[0])
@@ -193,7 +195,8 @@ class Runner:
         self._waiting: List[threading.Event] = []  # callbacks that wait until the command is gone
         self._is_running = False  # from when the guardian is asked to start it until everything of it is gone
         self._pid = 0
-        self._started_at = 0.0
+        self._elected_at = self._started_at = 0.0
+        self._has_warned = False
         self._start_at = 0.0  # not before
         self._pause = SHORTEST_PAUSE
         self._told = 0.0  # the end of the lease, as the guardian knows it
@@ -279,12 +282,22 @@ class Runner:
             return
         remaining = leadership.remaining
         if remaining <= self._plan.reserve:
+            self._warn_of_short_lease(now, remaining)
             return
         self._told, self._is_running, self._started_at = now + remaining, True, now
         self._insist_at = math.inf
         token = str(leadership.token)
         variables = {"RAFTLITE_TOKEN": token, "RAFTLITE_TERM": token, "RAFTLITE_NODE_ID": self._member.node_id}
         self._guardian.tell("start", command=self._command, variables=variables, until=self._told)
+
+    def _warn_of_short_lease(self, now: float, remaining: float) -> None:
+        if not self._has_warned and now > self._elected_at + self._timing.election_timeout:
+            self._has_warned = True
+            logging.warning(
+                "%s leads, but its lease is too short for the command: %.3f s are left of it, more than %.3f are "
+                "needed; election_timeout must be the same on every member",
+                *(self._member.node_id, remaining, self._plan.reserve),
+            )
 
     def _stop(self) -> None:
         if self._is_running:
@@ -318,7 +331,7 @@ class Runner:
     # --- What happens -----------------------------------------------------------------------------
 
     def _elected(self, leadership: Leadership) -> None:
-        self._leadership = leadership
+        self._leadership, self._elected_at = leadership, boot_clock()
 
     def _lost(self, done: threading.Event) -> None:
         self._leadership = None

@@ -429,6 +429,16 @@ def test_an_ending_fits_into_the_lease_and_no_heartbeat_that_comes_in_time_begin
     assert plan.reserve - plan.margin <= grace
 
 
+def test_a_lease_that_is_too_short_for_a_command_is_told(start):
+    """Where other members promise less than this one; it would otherwise lead and do nothing, and not say why."""
+    source = f"import raftlite.runner as r; r.Plan.of = lambda grace, timing: r.Plan(grace, 1000.0, 0.1); {PLAIN}"
+    wrapper = start("true", source=source)
+    eventually(lambda: "election_timeout must be the same on every member" in wrapper.said, "a warning")
+    assert not wrapper.events("running")
+    wrapper.send(signal.SIGTERM)
+    assert wrapper.wait() == 0
+
+
 # --- At a terminal --------------------------------------------------------------------------------
 
 
