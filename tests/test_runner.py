@@ -230,6 +230,7 @@ def test_a_second_signal_ends_the_wrapper_and_the_command_at_once(start):
     """Nobody needs to wait for the end of the grace."""
     wrapper = start(*DEAF)
     wrapper.await_line("ready")
+    wrapper.running()  # the command may print before the wrapper says that it runs, and the second signal ends that
     wrapper.send(signal.SIGTERM)
     wrapper.await_event("ending")
     wrapper.send(signal.SIGTERM)
