@@ -212,7 +212,7 @@ def _run_node(options: argparse.Namespace) -> int:
     member = settings.member()
     with stop_signals() as ended, Output(sys.stdout) as output, log_to_stderr(options.verbose):
         if settings.data_dir is None:
-            logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", options.id)
+            logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", member.node_id)
         log = LeaderlessLog(settings.timing.election_timeout)
         code = _run_member(member, EventPrinter(member, output, options.json), log, ended)
     if output.error:
