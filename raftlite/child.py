@@ -25,7 +25,7 @@ from typing import Any, Callable, List, Optional, Tuple
 from raftlite.codec import membership_to_plain
 from raftlite.election import Saved
 from raftlite.isolated import IGNORED_BY_CHILD
-from raftlite.leadership import Callbacks, Leadership
+from raftlite.leadership import Callbacks, Leadership, Lost
 from raftlite.lease import LeaseHolder
 from raftlite.line import Content, Line, error_to_plain, saved_from_plain, saved_to_plain, status_to_plain
 from raftlite.member import Member
@@ -244,7 +244,7 @@ class _SharedLeadership(Leadership):
         super().__init__(node_id, token, lease_expires_at, clock)
         self._lease = lease
         self._writing = threading.Lock()
-        self.lost = _End(lambda: lease.release(token), self._writing)
+        self.lost = _End(lambda: not self.valid, lambda: lease.release(token), self._writing)
         lease.hold(token, lease_expires_at)
 
     def _renew(self, lease_expires_at: float) -> bool:
@@ -252,16 +252,16 @@ class _SharedLeadership(Leadership):
             self.lost.set()
         is_held = super()._renew(lease_expires_at)
         with self._writing:
-            if is_held and not self.lost.is_set():
+            if is_held and not self.lost.was_set:
                 self._lease.hold(self.token, lease_expires_at)
         return is_held
 
 
-class _End(threading.Event):
+class _End(Lost):
     """Takes the grant out of the shared memory before anybody can act on its end."""
 
-    def __init__(self, release: Callable[[], None], writing: threading.Lock) -> None:
-        super().__init__()
+    def __init__(self, is_over: Callable[[], bool], release: Callable[[], None], writing: threading.Lock) -> None:
+        super().__init__(is_over)
         self._release = release
         self._writing = writing
 

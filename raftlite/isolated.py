@@ -60,7 +60,7 @@ class _IsolatedLeadership(Leadership):
         token, nanoseconds = self._lease.look()
         if token != self.token:
             self.lost.set()
-        return 0.0 if self.lost.is_set() else nanoseconds / 1e9  # in this order: another thread may have seen its end
+        return 0.0 if self.lost.was_set else nanoseconds / 1e9  # in this order: another thread may have seen its end
 
 
 class IsolatedElection(Contender, forks.Forkable):

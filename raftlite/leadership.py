@@ -19,18 +19,41 @@ from raftlite.errors import LeadershipLost
 logger = logging.getLogger(__name__)
 
 
+class Lost(threading.Event):
+    """Set when a grant is over. It asks the lease itself as well: nobody who looks in time is told so too late.
+
+    A process that was suspended may run the program's threads again before it runs the one that would set it.
+    """
+
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_over = is_over
+
+    def is_set(self) -> bool:
+        return self.was_set or self._is_over()
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        super().wait(timeout)
+        return self.is_set()
+
+    @property
+    def was_set(self) -> bool:
+        """Whether `set` was called."""
+        return super().is_set()
+
+
 class Leadership:
     """One grant of leadership. It ends once and never comes back to life; a later grant has a higher `token`.
 
     Every attribute may be read from any thread. `token` is the term (paper, section 5.1): hand it to the resource
     that you write to, and let the resource refuse a token lower than the highest it has seen. `lost` is set when the
-    grant is over, before `on_lost` runs.
+    grant is over, before `on_lost` runs and before anybody else can lead.
     """
 
     def __init__(self, node_id: str, token: int, lease_expires_at: float, clock: Callable[[], float]) -> None:
         self.node_id = node_id
         self.token = token
-        self.lost = threading.Event()
+        self.lost = Lost(lambda: not self.valid)
         self._lease_expires_at = lease_expires_at
         self._clock = clock
         self._lock = threading.Lock()
@@ -42,7 +65,7 @@ class Leadership:
             seconds = self._lease_expires_at - self._clock()
             if seconds <= 0:
                 self.lost.set()  # found here first, perhaps because this process was suspended
-            return 0.0 if self.lost.is_set() else seconds
+            return 0.0 if self.lost.was_set else seconds
 
     @property
     def valid(self) -> bool:
@@ -60,14 +83,14 @@ class Leadership:
             if self._clock() >= self._lease_expires_at:
                 self.lost.set()
             self._lease_expires_at = lease_expires_at
-            return not self.lost.is_set()
+            return not self.lost.was_set
 
     def __repr__(self) -> str:
         return f"Leadership({self.node_id!r}, token={self.token}, {'lost' if self.lost.is_set() else 'held'})"
 
     def _abandon_after_fork(self) -> None:
         # Another thread may have held the old lock, and the event's, when this process was forked.
-        self._lock, self.lost = threading.Lock(), threading.Event()
+        self._lock, self.lost = threading.Lock(), Lost(lambda: True)
         self.lost.set()
 
 

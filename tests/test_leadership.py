@@ -41,6 +41,16 @@ def test_a_grant_is_over_at_the_very_moment_when_its_lease_ends():
         assert repr(leadership) == "Leadership('a', token=1, lost)"
 
 
+def test_the_event_of_a_lost_grant_looks_at_the_lease_itself():
+    """Whoever waits for it in a process that was suspended may go on before the member's thread does."""
+    with a_leader() as scene:
+        leadership = scene.thread.leadership
+        assert not leadership.lost.wait(0.0)
+        scene.clock.now += LEASE
+        assert leadership.lost.wait(0.0)
+        assert leadership.lost.is_set()
+
+
 def test_a_member_that_was_paused_knows_at_once_that_it_does_not_lead():
     """Its thread has not run since: what counts is the clock when the question is asked."""
     gate, inbox = Gate(), Inbox()

@@ -7,8 +7,10 @@ import functools
 import multiprocessing
 import os
 import pickle
+import random
 import signal
 import tempfile
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, resource_tracker
@@ -179,6 +181,97 @@ def test_the_next_executor_goes_on_where_one_was_broken(journal, tmp_path):
         with ProcessPoolExecutor(2, mp_context=FORK, initializer=election.join) as workers:
             assert workers.submit(pool_workers.membership).result(PATIENCE) == ["keeper", "w0", "w1"]
             assert elected_after(journal, token)["pid"] in workers._processes
+
+
+class Havoc:
+    """Kills and stops workers of a pool at random, while each is in a task, and gives the pool new tasks instead."""
+
+    def __init__(self, workers: Any, election: PoolElection, folder: Path, seed: int) -> None:
+        self.workers, self.election, self.folder = workers, election, folder
+        self.rng = random.Random(seed)
+        self.watch = functools.partial(pool_workers.watch_until, str(folder), "gate")
+        self.tasks = [workers.apply_async(self.watch) for _ in range(election.workers)]
+        self.kills = self.stops = self.leaders_killed = 0
+
+    def strike(self) -> None:
+        for task in self.tasks:
+            assert not task.ready(), task.get()  # one that fails leaves its worker where it must not be killed
+        pids = wait_until(self.pids_in_tasks)
+        if self.rng.random() < 0.2:
+            self.stop_for_a_while(self.rng.choice(pids))
+        else:
+            for pid in self.rng.sample(pids, min(len(pids), self.rng.choice([1, 1, 1, 2]))):
+                self.kill(pid)
+        self.election.wait_for_leader(PATIENCE)
+        self.look_at_the_cluster()
+        threading.Event().wait(self.rng.uniform(0, 0.6))
+
+    def pids_in_tasks(self) -> List[int]:
+        return [pid for pid in pids_of(self.workers) if busy(self.folder, [pid])]
+
+    def kill(self, pid: int) -> None:
+        journal = str(self.folder / "journal")
+        self.leaders_killed += any(told["pid"] == pid for told in events(journal, "elected")[-1:])
+        os.kill(pid, signal.SIGKILL)
+        self.kills += 1
+        self.tasks.append(self.workers.apply_async(self.watch))
+
+    def stop_for_a_while(self, pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        threading.Event().wait(self.rng.uniform(0, 1))
+        os.kill(pid, signal.SIGCONT)
+        self.stops += 1
+
+    def look_at_the_cluster(self) -> None:
+        for slot in self.election.join.slots:
+            status = self.election.join.ask(slot)
+            if status is not None:
+                ids = {node[0] for node in status["membership"]["nodes"]}
+                assert ids == set(self.election.join.addresses)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize(("count", "method", "seed"), [(4, "fork", 1), (3, "fork", 2), (2, "spawn", 3)])
+def test_at_most_one_coordinates_while_workers_die_at_random(count, method, seed, journal, tmp_path):
+    """One coordinates again after each blow, on the same voters as ever, and nothing is left behind."""
+    options = {"on_elected": functools.partial(pool_workers.hold, journal)}
+    with noted(journal, count, **options) as election:
+        with multiprocessing.get_context(method).Pool(count, initializer=election.join) as workers:
+            havoc = Havoc(workers, election, tmp_path, seed)
+            for _ in range(30):
+                havoc.strike()
+            wait_until(lambda: len(havoc.pids_in_tasks()) == count)
+            (tmp_path / "gate").touch()
+            wait_until(lambda: sum(task.ready() for task in havoc.tasks) == count)
+            slots = [task.get() for task in havoc.tasks if task.ready()]
+        assert sorted(slots) == [f"w{i}" for i in range(count)]
+        folder = election.join.folder
+    led = pool_workers.seen(str(tmp_path))
+    print(
+        f"{havoc.kills} kills, {havoc.leaders_killed} of them of a leader, {havoc.stops} stops, {len(led)} grants seen"
+    )
+    assert havoc.leaders_killed and len(led) > havoc.leaders_killed
+    for former, latter in zip(led, led[1:]):
+        assert former[1] < latter[0] and former[2] < latter[2], (former, latter)
+    assert not os.path.exists(folder)
+
+
+@pytest.mark.slow
+def test_one_executor_after_the_other_is_broken_and_the_election_goes_on(journal):
+    with noted(journal, 3) as election:
+        for round_ in range(8):
+            with ProcessPoolExecutor(3, mp_context=FORK, initializer=election.join) as workers:
+                tasks = [workers.submit(pool_workers.lead) for _ in range(6)]
+                election.wait_for_leader(PATIENCE)
+                os.kill(random.Random(round_).choice(list(workers._processes)), signal.SIGKILL)
+                with pytest.raises(BrokenProcessPool):
+                    for task in tasks:
+                        task.result(PATIENCE)
+        folder = election.join.folder
+    tokens = [told["token"] for told in events(journal, "elected")]
+    assert len(tokens) >= 8 and tokens == sorted(set(tokens))
+    assert not os.path.exists(folder)
 
 
 # --- Callbacks that do what they should not ----------------------------------------------------------------------
