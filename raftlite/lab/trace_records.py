@@ -34,7 +34,7 @@ class Trace:
         self._missed: Dict[int, int] = {}
         self._appending = threading.Lock()
 
-    def append(self, kind: str, n: Optional[str], t: float, **fields: Any) -> Record:
+    def append(self, kind: str, n: Optional[str], t: float, /, **fields: Any) -> Record:
         """Number and keep a record; tell whoever listens. Never waits for them."""
         with self._appending:
             record = {"i": self.last + 1, "t": self._not_before(t), "k": kind, "n": n}

@@ -158,7 +158,7 @@ def why_no_header(record: Any) -> str:
     """Why `record` is no header of a trace that this version reads; empty if it is one."""
     if not isinstance(record, dict) or record.get("k") != "header" or record.get("format") != FORMAT:
         return "it is no raftlite trace: a trace begins with a header, " + f'{{"k":"header","format":"{FORMAT}", ...}}'
-    version = record.get("v")
+    version: Any = record.get("v")
     if not _is_whole(version) or version < 1:
         return f"the version of the trace is {clipped(version)}, but must be a whole number from 1"
     if version > VERSION:
