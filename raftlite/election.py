@@ -216,6 +216,11 @@ class Election:
         return type(message) in _RULES
 
     @property
+    def votes(self) -> Tuple[str, ...]:
+        """The members that have voted for this one, or promised to before it stands; this one included."""
+        return tuple(sorted(self._votes))
+
+    @property
     def departing(self) -> Set[str]:
         """Members that this leader has removed and still sends to, until they have learnt it."""
         return set(self._leader.departing) if self._leader else set()

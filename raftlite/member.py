@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import threading
 import time
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from raftlite.nodes.address import Address, is_wildcard, normalize, reachable
 from raftlite.nodes.base import Node
 from raftlite.nodes.listener import ConnectionListener
 from raftlite.status import Status
+from raftlite.steps import Step, check_steps
 from raftlite.storage import MemoryStorage, SQLiteStorage, Storage, file_name
 from raftlite.thread import ElectionThread
 from raftlite.timing import Timing, check_timing, is_number
@@ -49,6 +51,8 @@ class Member:
     `voter=False` makes an observer, which follows the leader and never votes. `min_nodes` and `max_nodes` count voters,
     this one included: no election starts before `min_nodes` are known. `isolated=True` runs the election in a child
     process, for a program that may hold the interpreter for seconds; the callbacks still run in this one.
+    `steps`, a `queue.Queue(n)`, gets a `Step` after each thing that the election hears, for whoever watches; what does
+    not fit is lost and counted, and the member never waits. An isolated member has none.
 
     Callbacks run on a thread of their own, in order: `on_elected(leadership)`, `on_lost(leadership)`,
     `on_leader_changed(leader_id, term)`.
@@ -72,6 +76,7 @@ class Member:
         max_nodes: Optional[int] = None,
         voter: bool = True,
         isolated: bool = False,
+        steps: Optional[queue.Queue[Step]] = None,
         on_elected: Optional[Callback] = None,
         on_lost: Optional[Callback] = None,
         on_leader_changed: Optional[Callback] = None,
@@ -92,6 +97,9 @@ class Member:
         self._data_dir = _check_data_dir(data_dir)
         self._timing, self._min_nodes, self._max_nodes, self._voter = timing, min_nodes, max_nodes, voter
         self._is_isolated = _check_isolated(isolated, self._ssl_context)
+        self._steps = check_steps(steps)
+        if isolated and steps is not None:
+            raise ConfigError("steps and isolated=True exclude each other: steps do not leave the election's process")
         self._memory = MemoryStorage()
         self._callbacks: List[Any] = []  # (name of the registering method, callback), for each start anew
         self._lock = threading.Lock()
@@ -388,6 +396,7 @@ class Member:
             inbox=None if self._listener is None else self._listener.inbox,
             node_factory=self._make_node,
             callbacks=self._make_callbacks(),
+            steps=self._steps,
         )
         for name, callback in self._callbacks:
             getattr(thread, name)(callback)

@@ -22,6 +22,7 @@ METRICS: Dict[str, str] = {
     "messages_received_total": "messages of other members that this one has dealt with",
     "messages_sent_total": "messages that were handed to a transport",
     "messages_dropped_total": "messages that a transport has dropped: too old, too many, or the peer unreachable",
+    "steps_dropped_total": "steps that found the queue of whoever watches full",
     "saves_total": "how often votes and memberships were saved",
     "save_seconds_total": "how long that took altogether",
 }

@@ -40,6 +40,7 @@ from raftlite.messages import (
 from raftlite.nodes import ConnectionListener, ConnectionNode, Node, QueueNode
 from raftlite.nodes.secure import tls_context
 from raftlite.status import Status
+from raftlite.steps import Step
 from raftlite.storage import MemoryStorage, SQLiteStorage, Storage
 from raftlite.thread import ElectionThread
 from raftlite.timing import Timing
@@ -86,6 +87,7 @@ __all__ = [
     "Saved",
     "StaleToken",
     "Status",
+    "Step",
     "Stop",
     "Storage",
     "StorageError",

@@ -4,7 +4,8 @@
     Node.send_message ─▶ inbox ─▶ election.receive / timeout ─▶ Ready
                                      1 storage.save(saved)     if given; requests for votes may go first
                                      2 publish status, events  ─────────▶ waiters · events queue · callback thread
-                                     3 node.send_message(...)  for each ─▶ peers
+                                     3 steps.put_nowait(step)  if given ─▶ whoever watches
+                                     4 node.send_message(...)  for each ─▶ peers
 
 The thread is the only one that touches its election; everybody else puts into the inbox or reads the latest `Status`.
 """
@@ -50,8 +51,10 @@ from raftlite.messages import (
 )
 from raftlite.metrics import Counters, Number
 from raftlite.nodes.base import Node
+from raftlite.nodes.inbox import PollingInbox
 from raftlite.nodes.queue import QueueNode
 from raftlite.status import Status, explain
+from raftlite.steps import Step, Steps
 from raftlite.storage import MemoryStorage, Storage
 from raftlite.timing import Timing, check_timing
 
@@ -88,8 +91,13 @@ class ElectionThread(Contender):
     `events` (another) comes what has become of it, the last thousand events; `node` is a `QueueNode` by which other
     threads of this process send to this member.
 
+    For whoever watches there is a fourth: with `steps`, a `queue.Queue(n)`, it puts a `Step` there after each input,
+    before it sends what follows from it. It never waits: what does not fit is lost, and counted in `metrics()`.
+
     Raises `ConfigError` for a setting out of bounds, `StorageError` where the storage cannot be read.
     """
+
+    _make_election: Callable[..., Election] = Election  # the classroom's has rules that can be switched off
 
     def __init__(
         self,
@@ -108,13 +116,14 @@ class ElectionThread(Contender):
         rng: Optional[random.Random] = None,
         node_factory: Optional[Callable[[NodeInfo], Optional[Node]]] = None,
         callbacks: Optional[Callbacks] = None,
+        steps: Optional[queue.Queue[Step]] = None,
     ) -> None:
         super().__init__(node_id, callbacks or Callbacks(f"raftlite-{node_id}-callbacks", self._resign_if_running))
         given = list(nodes)
         self._storage = storage if storage is not None else MemoryStorage()
         check_timing(timing)
         saved = self._storage.load()
-        self._election = Election(node_id, saved, given, timing, min_nodes, max_nodes, rng)
+        self._election = self._make_election(node_id, saved, given, timing, min_nodes, max_nodes, rng)
         self._clock = clock if clock is not None else boot_clock
         self.inbox: queue.Queue[Any] = inbox if inbox is not None else queue.Queue()
         self.events: queue.Queue[Event] = queue.Queue(EVENTS_KEPT)
@@ -126,6 +135,7 @@ class ElectionThread(Contender):
         self._is_cut_off = False  # `stop` has waited for this thread in vain
         self._stopped_by_callback = False  # the callback waits for this thread, so this one must not wait for it
         self._counts = Counters()
+        self._steps = Steps(steps)
         self._campaigned_in = saved.current_term  # the last term in which it can have stood
         self._heard_at: Dict[str, float] = {}  # peer -> when it was heard last
         self._leads_since = 0.0
@@ -267,6 +277,7 @@ class ElectionThread(Contender):
             "inbox_length": self.inbox.qsize(),
             "messages_sent_total": self._handles.sent,
             "messages_dropped_total": self._handles.dropped,
+            "steps_dropped_total": self._steps.dropped,
             **self._counts.totals(),
         }
 
@@ -394,7 +405,8 @@ class ElectionThread(Contender):
         failure: Optional[BaseException] = None
         try:
             self._handles.adopt(self._status.membership, self._status.membership)
-            self._carry_out(self._election.start(self._clock()))
+            now = self._clock()
+            self._carry_out(self._election.start(now), now)
             while self._election.role is not Role.STOPPED:
                 self._turn()
         except BaseException as error:  # whatever it is, the member must end visibly and not go silent
@@ -408,7 +420,7 @@ class ElectionThread(Contender):
         self._note_delay(now - self._ran_at)
         overdue = now >= self._election.deadline
         # What has already arrived is heard before a timer fires, but only that much: a flood must not stop heartbeats.
-        for _ in range(self.inbox.qsize() if overdue else 1):
+        for _ in range(self._arrived() if overdue else 1):
             message = self._next_message()
             if message is not None:
                 self._receive(message)
@@ -416,7 +428,12 @@ class ElectionThread(Contender):
                 return
         now = self._clock()
         if now >= self._election.deadline:
-            self._carry_out(self._election.timeout(now))
+            self._carry_out(self._election.timeout(now), now)
+
+    def _arrived(self) -> int:
+        if isinstance(self.inbox, PollingInbox):
+            self.inbox.collect()
+        return self.inbox.qsize()
 
     def _next_message(self) -> Any:
         now, deadline = self._clock(), self._election.deadline
@@ -463,11 +480,12 @@ class ElectionThread(Contender):
             if sender in self._handles.ids:
                 self._heard_at[sender] = now
         self.was_told_to_stop = self.was_told_to_stop or type(message) is Stop
-        self._carry_out(self._election.receive(message, now))
+        self._carry_out(self._election.receive(message, now), now, message)
 
-    def _carry_out(self, ready: Ready) -> None:
+    def _carry_out(self, ready: Ready, now: float, heard: Any = None) -> None:
         outbox: Iterable[Tuple[str, Message]] = ready.outbox
         if ready.may_ask_first:
+            self._steps.tell(now, heard, self._election, ready)
             self._send_all(entry for entry in outbox if type(entry[1]) is RequestVote)
             outbox = [entry for entry in outbox if type(entry[1]) is not RequestVote]
         if ready.saved is not None:
@@ -477,6 +495,8 @@ class ElectionThread(Contender):
             self._count_save(ready.saved, self._ran_at - began_at)
             self._note_delay(self._ran_at - began_at, ", or the disk is slow")
         self._publish(ready)
+        if not ready.may_ask_first:
+            self._steps.tell(now, heard, self._election, ready)
         self._send_all(outbox)
 
     def _count_save(self, saved: Saved, seconds: float) -> None:

@@ -33,7 +33,7 @@ PLACES = {
     **dict.fromkeys(["nodes", "storage", "clock", "output", "signals"], Place(2, "real")),
     "fencing": Place(2, "real"),
     "metrics": Place(2, "real"),
-    "status": Place(2, "shared"),
+    **dict.fromkeys(["status", "steps"], Place(2, "shared")),
     "simulation": Place(2, "simulated"),
     "codec": Place(1, "real"),
     **dict.fromkeys(["election", "leader"], Place(1, "shared")),
