@@ -1,0 +1,192 @@
+"""Members on a virtual clock, on the thread of whoever waits: the same seed and the same calls give the same trace.
+
+wait ─▶ the next thing due ─▶ agenda: a message arrives ─▶ Election ─▶ Step ─▶ recorder
+                          └─▶ a member's deadline       ─┘     └─▶ links
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+from raftlite.election import Election, Ready, Role, Saved
+from raftlite.lab.links import NEVER, Flight
+from raftlite.lab.rules import LabElection
+from raftlite.lab.stage import Condition, LabClosed, Plan, Stage
+from raftlite.steps import Step
+
+
+class _Member:
+    """One member: its disk, and while it runs its election."""
+
+    def __init__(self, n: str) -> None:
+        self.n = n
+        self.disk = Saved()
+        self.election: Optional[Election] = None
+        self.lives = self.steps = 0
+        self.is_frozen = False
+        self.backlog: List[Any] = []  # flights and control messages that wait for a frozen member
+
+    @property
+    def due(self) -> float:
+        """When its timer runs out."""
+        return self.election.deadline if self.election is not None and not self.is_frozen else NEVER
+
+
+class VirtualStage(Stage):
+    """No thread, no process, no real time."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._now = 0.0
+        self._is_closed = False
+        self._members: Dict[str, _Member] = {n: _Member(n) for n in plan.nodes}
+
+    # --- Time -------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        return self._now
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        if self._is_closed:
+            raise LabClosed("the lab is closed")
+        yield
+
+    def wait(
+        self, seconds: float, condition: Optional[Condition] = None, do: Optional[Callable[[], None]] = None
+    ) -> bool:
+        with self.quiet():
+            holds = self._advance(self._now + seconds, condition or (lambda: False))
+            if holds and do is not None:
+                do()
+            return holds
+
+    def pause(self) -> None:
+        """It always stands still, but for those who wait."""
+
+    def play(self) -> None:
+        """Whoever waits moves it."""
+
+    def step(self, seconds: Optional[float]) -> None:
+        with self.quiet():
+            if seconds is not None:
+                self._advance(self._now + seconds, lambda: False)
+            elif self._next_due < NEVER:
+                before = self.recorder.trace.last
+                self._advance(NEVER, lambda: self.recorder.trace.last > before)
+
+    def set_scale(self, scale: float) -> None:
+        """Nothing takes any real time."""
+
+    def _advance(self, end: float, condition: Condition) -> bool:
+        while not condition():
+            due = self._next_due
+            if due > end or due == NEVER:
+                self._now = end if end < NEVER else self._now
+                return condition()
+            self._now = max(self._now, due)
+            self._happen()
+        return True
+
+    @property
+    def _next_due(self) -> float:
+        return min(self.agenda.next_due, *(member.due for member in self._members.values()))
+
+    def _happen(self) -> None:
+        """What has arrived is heard before a timer fires."""
+        if self.agenda.next_due <= self._now:
+            self.agenda.do_next()
+            return
+        member = min(self._members.values(), key=lambda each: each.due)
+        self._run_timer(member)
+
+    # --- Members ----------------------------------------------------------------------------------
+
+    def start(self, names: List[str]) -> None:
+        for n in names:
+            member, plan = self._members[n], self.plan
+            member.lives += 1
+            member.steps = 0
+            member.is_frozen, member.backlog = False, []
+            draws = plan.draws(n, member.lives)
+            member.election = LabElection(plan.book, n, member.disk, plan.others(n), plan.timing, rng=draws)
+            self.recorder.started(n)
+            self._step(member, member.election.start)
+
+    def end(self, n: str) -> None:
+        self._members[n].election = None
+
+    def forget(self, n: str) -> None:
+        self._members[n].disk = Saved()
+
+    def freeze(self, n: str) -> None:
+        self._members[n].is_frozen = True
+
+    def thaw(self, n: str) -> None:
+        """As a thread does: it hears one message, then looks at its clock; and whatever has arrived, if it is late."""
+        member = self._members[n]
+        member.is_frozen = False
+        is_late = False
+        while member.backlog and member.election is not None:
+            for _ in range(len(member.backlog) if is_late else 1):
+                self._hear(member, member.backlog.pop(0))
+            is_late = member.due <= self._now
+            if is_late:
+                self._run_timer(member)
+                is_late = member.due <= self._now
+
+    def deliver(self, flight: Flight) -> bool:
+        return self._give(flight.receiver, flight)
+
+    def tell(self, n: str, message: Any) -> None:
+        self._give(n, message)
+
+    def _give(self, n: str, item: Any) -> bool:
+        member = self._members[n]
+        if member.election is None:
+            return False
+        if member.is_frozen:
+            member.backlog.append(item)
+        else:
+            self._hear(member, item)
+        return True
+
+    def apply_rules(self) -> None:
+        """Elections look into the book themselves."""
+
+    def close(self) -> int:
+        self._is_closed = True
+        return 0
+
+    # --- Steps ------------------------------------------------------------------------------------
+
+    def _hear(self, member: _Member, item: Any) -> None:
+        election, flight = member.election, item if isinstance(item, Flight) else None
+        assert election is not None
+        heard = item if flight is None else flight.message
+        self._step(member, lambda now: election.receive(heard, now), heard, flight)
+
+    def _run_timer(self, member: _Member) -> None:
+        assert member.election is not None
+        self._step(member, member.election.timeout)
+
+    def _step(
+        self, member: _Member, act: Callable[[float], Ready], heard: Any = None, flight: Optional[Flight] = None
+    ) -> None:
+        election = member.election
+        assert election is not None
+        ready = act(self._now)
+        if ready.saved is not None:
+            member.disk = ready.saved
+        member.steps += 1
+        self.recorder.step(member.n, Step.of(member.steps, self._now, heard, election, ready), flight)
+        if flight is not None:
+            self.links.heard(flight)
+        for receiver, message in ready.outbox:
+            self.links.send(member.n, receiver, message)
+        if election.role is Role.STOPPED:
+            member.election = None
+            self.links.close_down(member.n)
+            self.recorder.stopped(member.n, "stopped")
