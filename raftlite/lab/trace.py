@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from raftlite.lab.trace_causes import clocks, leaders_by_term, why
 from raftlite.lab.trace_file import TraceFile, load, loads, save, to_jsonl
-from raftlite.lab.trace_fold import NodeView, View, fold
+from raftlite.lab.trace_fold import Links, NodeView, View, fold
 from raftlite.lab.trace_lint import lint
 from raftlite.lab.trace_records import FORMAT, VERSION, Record, Trace, TraceError
 
 __all__ = [
     "FORMAT",
     "VERSION",
+    "Links",
     "NodeView",
     "Record",
     "Trace",

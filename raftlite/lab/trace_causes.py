@@ -35,15 +35,15 @@ def why(trace: Trace, i: int) -> List[int]:
 def clocks(records: Iterable[Record]) -> Iterator[Tuple[Record, Dict[str, int]]]:
     """Each record of a node with its vector clock: how many records of each node it may depend on, itself included.
 
-    Only what is among `records` counts. A message ties its receipt to its sending; what happens to the cluster from
-    outside ties nothing.
+    Only what is among `records` counts. A message ties its receipt to its sending, and nothing else ties two nodes. Of
+    a loss no node knows.
     """
     now: Dict[str, Dict[str, int]] = {}
     sent: Dict[int, Dict[str, int]] = {}
     for record in records:
         node = record["n"]
-        if node is None or record["k"] in ("lost", "fault"):
-            continue  # nothing that the node itself has noticed
+        if node is None or record["k"] == "lost":
+            continue
         clock = now.setdefault(node, {})
         if record["k"] == "recv":
             for other, count in sent.get(record["m"], {}).items():
