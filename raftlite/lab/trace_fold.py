@@ -135,7 +135,7 @@ class View:
     def _fault(self, record: Record) -> None:
         copies = self._copies.get(record.get("m") or 0)
         if record["op"] == "duplicate" and copies is not None:
-            copies.add(max(copies) + 1)
+            copies.add(record.get("copy") or max(copies) + 1)
 
     def _links(self, record: Record) -> None:
         cut = tuple((sender, receiver) for sender, receiver in record["cut"])

@@ -38,7 +38,8 @@ class Trace:
         """Number and keep a record; tell whoever listens. Never waits for them."""
         with self._appending:
             record = {"i": self.last + 1, "t": self._not_before(t), "k": kind, "n": n}
-            record.update((name, plain(value)) for name, value in fields.items())
+            for name, value in fields.items():
+                record[name] = plain(value)
             self.records.append(record)
             for listener in self._listeners:
                 self._tell(listener, record)
@@ -93,12 +94,15 @@ class Trace:
 
 def plain(value: Any) -> Any:
     """`value` as a file would give it back: lists for tuples and sets, floats of six digits."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:  # nearly always, and there are many records
+        return value
     if isinstance(value, float):
         return round(value, 6)
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (set, frozenset)):
         return sorted((plain(each) for each in value), key=str)
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
     return value

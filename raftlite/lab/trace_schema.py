@@ -135,7 +135,7 @@ MAY: Dict[str, Fields] = {
     "send": {"term": WHOLE, "eta": TIME.or_null(), "round": WHOLE.or_null(), "why": TEXT, "text": TEXT},
     "recv": {"type": TEXT, "term": WHOLE, "result": TEXT, "why": TEXT, "copy": WHOLE},
     "lost": {"to": ID, "type": TEXT, "why": TEXT, "copy": WHOLE},
-    "fault": {"n": ID.or_null(), "by": TEXT, "m": COUNT.or_null()},
+    "fault": {"n": ID.or_null(), "by": TEXT, "m": COUNT.or_null(), "copy": COUNT},
     "links": {"loss": SHARE.or_null()},
     "event": {"leader": ID.or_null(), "token": WHOLE.or_null()},
     "note": {"by": TEXT, "kind": TEXT},

@@ -6,7 +6,7 @@ import re
 from typing import Dict, List, Optional, Set, Tuple
 
 from raftlite.lab.export.part import Part
-from raftlite.lab.export.words import TYPES, clean, describe, fault_words, loss_words, role_words, verdict
+from raftlite.lab.export.words import ASKS, TYPES, clean, describe, fault_words, loss_words, role_words, verdict
 from raftlite.lab.trace import Record, Trace
 
 MOST_CHARACTERS = 48_000  # Mermaid draws no text of more than 50,000
@@ -72,7 +72,7 @@ class _Diagram:
             self._state(record)
         elif kind == "fault":
             self._over_all(f"⚡ {fault_words(record)}")
-        elif kind in _QUIET:
+        elif kind in _QUIET or (kind == "start" and record["inc"] == 1):
             return
         elif node is None:
             self._over_all(describe(record))
@@ -83,10 +83,7 @@ class _Diagram:
 
     def _arrival(self, record: Record) -> None:
         send = self._part.sending(record) or record
-        if record["k"] == "lost":
-            detail = f": {loss_words(record.get('why', ''))}"
-        else:
-            detail = f" {verdict(send) or verdict(record)} {_reason(send, record)}".rstrip()
+        detail = f": {loss_words(record.get('why', ''))}" if record["k"] == "lost" else _answer(send, record)
         self._message(send, record["from"], record["n"], "x" if record["k"] == "lost" else ">>", detail)
 
     def _message(self, send: Record, sender: str, receiver: str, head: str, detail: str) -> None:
@@ -138,8 +135,11 @@ def _aliases(nodes: List[str]) -> Dict[str, str]:
     return names
 
 
-def _reason(send: Record, record: Record) -> str:
-    return str((send if send.get("granted") is not None else record).get("why", ""))
+def _answer(send: Record, record: Record) -> str:
+    """What a reply says, and why if it is a refusal; of a request its reply tells that."""
+    mark = "" if send.get("type") in ASKS else verdict(send) or verdict(record)
+    why = str((send if send.get("granted") is not None else record).get("why", "")) if mark == "✗" else ""
+    return f" {mark} {why}".rstrip()
 
 
 def _escaped(text: str, longest: int) -> str:
