@@ -51,7 +51,6 @@ from raftlite.messages import (
 )
 from raftlite.metrics import Counters, Number
 from raftlite.nodes.base import Node
-from raftlite.nodes.inbox import PollingInbox
 from raftlite.nodes.queue import QueueNode
 from raftlite.status import Status, explain
 from raftlite.steps import Step, Steps
@@ -420,7 +419,7 @@ class ElectionThread(Contender):
         self._note_delay(now - self._ran_at)
         overdue = now >= self._election.deadline
         # What has already arrived is heard before a timer fires, but only that much: a flood must not stop heartbeats.
-        for _ in range(self._arrived() if overdue else 1):
+        for _ in range(self.inbox.qsize() if overdue else 1):
             message = self._next_message()
             if message is not None:
                 self._receive(message)
@@ -429,11 +428,6 @@ class ElectionThread(Contender):
         now = self._clock()
         if now >= self._election.deadline:
             self._carry_out(self._election.timeout(now), now)
-
-    def _arrived(self) -> int:
-        if isinstance(self.inbox, PollingInbox):
-            self.inbox.collect()
-        return self.inbox.qsize()
 
     def _next_message(self) -> Any:
         now, deadline = self._clock(), self._election.deadline
