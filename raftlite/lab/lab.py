@@ -273,6 +273,10 @@ def _stage_of(backend: str, plan: Plan) -> Stage:
         from raftlite.lab.virtual import VirtualStage
 
         return VirtualStage(plan)
+    if backend == "threads":
+        from raftlite.lab.threads import ThreadStage
+
+        return ThreadStage(plan)
     raise ConfigError(f"backend {backend!r} is not there yet")
 
 

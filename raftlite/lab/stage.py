@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Callable, ContextManager, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, ContextManager, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from raftlite.errors import RaftliteError
-from raftlite.lab.links import Agenda, Flight, Links
+from raftlite.lab.links import NEVER, Agenda, Flight, Links
 from raftlite.lab.recorder import Recorder
 from raftlite.lab.rules import Draws, RuleBook
 from raftlite.timing import Timing
@@ -129,3 +129,59 @@ class Stage(ABC):
     @abstractmethod
     def close(self) -> int:
         """End everything; return how many steps went unrecorded. Twice is fine."""
+
+
+class Timed(ABC):
+    """A member that has a timer."""
+
+    @property
+    @abstractmethod
+    def due(self) -> float:
+        """When it runs out."""
+
+
+M = TypeVar("M", bound=Timed)
+
+
+class Timeline(Stage, Generic[M]):
+    """A stage on which one thing happens after the other, at the very time when it is due."""
+
+    _members: Dict[str, M]
+
+    @abstractmethod
+    def _jump(self, now: float) -> None:
+        """It is so late now."""
+
+    @abstractmethod
+    def _run_timer(self, member: M) -> None:
+        """The timer of `member` has run out."""
+
+    @property
+    def _next_due(self) -> float:
+        return min(self.agenda.next_due, *(member.due for member in self._members.values()))
+
+    def _happen(self, due: float) -> None:
+        """Let the next thing happen. What has arrived is heard before a timer fires."""
+        self._jump(due)
+        if self.agenda.next_due <= due:
+            self.agenda.do_next()
+        else:
+            self._run_timer(min(self._members.values(), key=lambda member: member.due))
+
+    def _advance(self, end: float, condition: Condition) -> bool:
+        """Go on until `end`, or until `condition` holds; return whether it does."""
+        while not condition():
+            due = self._next_due
+            if due > end or due == NEVER:
+                if end < NEVER:
+                    self._jump(end)
+                return condition()
+            self._happen(due)
+        return True
+
+    def _step_on(self, seconds: Optional[float]) -> None:
+        if seconds is None:
+            before = self.recorder.trace.last
+            self._advance(NEVER, lambda: self.recorder.trace.last > before)
+        else:
+            self._advance(self.now + seconds, lambda: False)

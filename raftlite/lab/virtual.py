@@ -12,11 +12,11 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 from raftlite.election import Election, Ready, Role, Saved
 from raftlite.lab.links import NEVER, Flight
 from raftlite.lab.rules import LabElection
-from raftlite.lab.stage import Condition, LabClosed, Plan, Stage
+from raftlite.lab.stage import Condition, LabClosed, Plan, Timed, Timeline
 from raftlite.steps import Step
 
 
-class _Member:
+class _Member(Timed):
     """One member: its disk, and while it runs its election."""
 
     def __init__(self, n: str) -> None:
@@ -33,7 +33,7 @@ class _Member:
         return self.election.deadline if self.election is not None and not self.is_frozen else NEVER
 
 
-class VirtualStage(Stage):
+class VirtualStage(Timeline[_Member]):
     """No thread, no process, no real time."""
 
     def __init__(self, plan: Plan) -> None:
@@ -71,36 +71,13 @@ class VirtualStage(Stage):
 
     def step(self, seconds: Optional[float]) -> None:
         with self.quiet():
-            if seconds is not None:
-                self._advance(self._now + seconds, lambda: False)
-            elif self._next_due < NEVER:
-                before = self.recorder.trace.last
-                self._advance(NEVER, lambda: self.recorder.trace.last > before)
+            self._step_on(seconds)
 
     def set_scale(self, scale: float) -> None:
         """Nothing takes any real time."""
 
-    def _advance(self, end: float, condition: Condition) -> bool:
-        while not condition():
-            due = self._next_due
-            if due > end or due == NEVER:
-                self._now = end if end < NEVER else self._now
-                return condition()
-            self._now = max(self._now, due)
-            self._happen()
-        return True
-
-    @property
-    def _next_due(self) -> float:
-        return min(self.agenda.next_due, *(member.due for member in self._members.values()))
-
-    def _happen(self) -> None:
-        """What has arrived is heard before a timer fires."""
-        if self.agenda.next_due <= self._now:
-            self.agenda.do_next()
-            return
-        member = min(self._members.values(), key=lambda each: each.due)
-        self._run_timer(member)
+    def _jump(self, now: float) -> None:
+        self._now = max(self._now, now)
 
     # --- Members ----------------------------------------------------------------------------------
 

@@ -1,0 +1,357 @@
+"""Members that are real `ElectionThread`s, on a clock that can be stopped.
+
+    conductor thread ─▶ the next thing due ─▶ inbox of a member ─▶ its ElectionThread ─▶ Step ─▶ recorder
+           ▲                                                             └─ LabNode ─▶ links ─▶ agenda
+           └─ wakes when it is due, and when a member waits for more ◀─────────┘
+
+One thing happens at a time, and the clock goes on only when every member waits for more. Whoever makes something happen
+has the baton: the conductor, or a thread that does something to the lab. Members take only the clock's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+from raftlite.lab.clock import LabClock, LabInbox
+from raftlite.lab.links import NEVER, Flight
+from raftlite.lab.rules import Vanish
+from raftlite.lab.stage import Condition, LabClosed, Plan, Timed, Timeline
+from raftlite.lab.thread import LabThread
+from raftlite.nodes.base import Node
+from raftlite.steps import Step
+from raftlite.storage import MemoryStorage
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 5.0  # real seconds for a thread to end
+
+
+class _Member(Timed):
+    """One member: its disk, and while it runs its thread and inbox."""
+
+    def __init__(self, n: str) -> None:
+        self.n = n
+        self.disk = MemoryStorage()
+        self.lives = 0
+        self.life: Optional[_Life] = None
+
+    @property
+    def due(self) -> float:
+        """When its timer runs out."""
+        return self.life.inbox.due if self.life is not None and not self.life.inbox.is_frozen else NEVER
+
+
+class _Life:
+    """One run of a member. It is over for the stage as soon as the member has another or none."""
+
+    def __init__(self, stage: ThreadStage, member: _Member) -> None:
+        plan, n = stage.plan, member.n
+        self.n = n
+        self.member = member
+        self.stage = stage
+        self.has_ended = False
+        self.inbox = LabInbox(stage.clock, stage.wake)
+        self.thread = LabThread(
+            plan.book,
+            self._end,
+            n,
+            [_LabNode(peer, self) for peer in plan.others(n)],
+            timing=plan.timing,
+            storage=member.disk,
+            inbox=self.inbox,
+            clock=stage.clock,
+            rng=plan.draws(n, member.lives),
+            steps=_Watcher(self),
+        )
+
+    @property
+    def is_busy(self) -> bool:
+        return not self.has_ended and not self.inbox.is_idle
+
+    @property
+    def is_over(self) -> bool:
+        return self.member.life is not self
+
+    def _end(self, failure: Optional[BaseException]) -> None:
+        with self.stage.clock.lock:
+            self.has_ended = True
+            if not self.is_over:
+                self.stage.lose(self.member, "stopped" if failure is None else "failed")
+            self.stage.wake()
+
+
+class _LabNode(Node):
+    """Hands what a member says to the links."""
+
+    def __init__(self, node_id: str, life: _Life) -> None:
+        super().__init__(node_id)
+        self._life = life
+
+    def send_message(self, message: Any) -> None:
+        life = self._life
+        with life.stage.clock.lock:
+            if not life.is_over:
+                life.stage.links.send(life.n, self.node_id, message)
+
+
+class _Watcher:
+    """Stands where a member has its queue of steps, and writes them down at once."""
+
+    def __init__(self, life: _Life) -> None:
+        self._life = life
+
+    def put_nowait(self, step: Step) -> None:
+        life = self._life
+        with life.stage.clock.lock:
+            if not life.is_over:
+                life.stage.write_down(life.n, step, life.inbox.take_flight())
+
+
+class _Waiter:
+    """Somebody who waits for a condition, or for the time `end`."""
+
+    def __init__(self, end: float, condition: Optional[Condition], do: Optional[Callable[[], None]]) -> None:
+        self.end, self.condition, self.do = end, condition, do
+        self.is_done = self.holds = False
+        self.error: Optional[BaseException] = None
+
+    def look(self, now: float) -> None:
+        """Runs on the conductor, while everything stands still."""
+        try:
+            self.holds = self.condition is not None and bool(self.condition())
+            if self.holds and self.do is not None:
+                self.do()
+        except BaseException as error:  # it is the waiter's
+            self.error = error
+        self.is_done = self.holds or self.error is not None or now >= self.end
+
+
+class ThreadStage(Timeline[_Member]):
+    """Threads of this process."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.clock = LabClock(plan.scale)
+        self._members: Dict[str, _Member] = {n: _Member(n) for n in plan.nodes}
+        self._lives: List[_Life] = []  # those whose thread may not have ended
+        self._changed = threading.Condition(self.clock.lock)
+        self._baton = threading.RLock()
+        self._wanting = 0  # threads that want the baton: the conductor lets them go first
+        self._holders = 0  # bodies of `quiet` that run
+        self._has_news = False  # something has happened that waiters have not looked at
+        self._waiters: List[_Waiter] = []
+        self._is_closed = False
+        self._conductor = threading.Thread(target=self._conduct, name="raftlite-lab-conductor", daemon=True)
+
+    # --- Time -------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        return self.clock()
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        with self.clock.lock:
+            self._wanting += 1
+        with self._baton, self.clock.lock:
+            self._wanting -= 1
+            self._holders += 1
+            try:
+                if self._is_closed:
+                    raise LabClosed("the lab is closed")
+                self.clock.hold()
+                yield
+            finally:
+                self._holders -= 1
+                self._has_news = True
+                self._changed.notify_all()
+
+    def look(self, read: Callable[[], Any]) -> Any:
+        with self.clock.lock:
+            return read()
+
+    def wait(
+        self, seconds: float, condition: Optional[Condition] = None, do: Optional[Callable[[], None]] = None
+    ) -> bool:
+        with self.clock.lock:
+            waiter = _Waiter(self.clock() + seconds, condition, do)
+            self._waiters.append(waiter)
+            self._has_news = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: waiter.is_done or self._is_closed)
+            if waiter.error is not None:
+                raise waiter.error
+            if not waiter.is_done:
+                raise LabClosed("the lab was closed")
+            return waiter.holds
+
+    def pause(self) -> None:
+        self.clock.pause()
+
+    def play(self) -> None:
+        self.clock.play()
+
+    def set_scale(self, scale: float) -> None:
+        self.clock.set_scale(scale)
+
+    def step(self, seconds: Optional[float]) -> None:
+        with self.quiet():
+            self._step_on(seconds)
+
+    def _jump(self, now: float) -> None:
+        self.clock.jump(now)
+
+    @property
+    def _next_due(self) -> float:
+        return min(super()._next_due, *(waiter.end for waiter in self._waiters), NEVER)
+
+    # --- The conductor ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """A member waits for more, or something else has changed. Runs under the clock's lock."""
+        self._changed.notify_all()
+
+    def _conduct(self) -> None:
+        while True:
+            with self.clock.lock:
+                while not self._is_closed and not self._may_go_on():
+                    self._changed.wait(self._pause_before_next())
+                if self._is_closed:
+                    return
+            with self._baton, self.clock.lock:
+                if not self._is_closed:
+                    self._go_on()
+
+    def _may_go_on(self) -> bool:
+        is_free = self._wanting == self._holders == 0
+        return is_free and (self._has_news or self._pause_before_next() == 0)
+
+    def _pause_before_next(self) -> Optional[float]:
+        """Real seconds until something is due; None to wait until something changes."""
+        if self._wanting or self._holders:
+            return None
+        due = self._next_due
+        seconds = self.clock.flow(due)
+        return None if due == NEVER else seconds
+
+    def _go_on(self) -> None:
+        if self._has_news:
+            self._look_at_waiters()
+        due = self._next_due
+        if self.clock.flow(due) == 0:
+            self._happen(due)
+
+    def _happen(self, due: float) -> None:
+        if super()._next_due <= due:
+            super()._happen(due)
+        else:
+            self._jump(due)  # only a waiter's time has come
+        self._look_at_waiters()
+
+    def _look_at_waiters(self) -> None:
+        self._has_news = False
+        now = self.clock.hold()
+        for waiter in list(self._waiters):
+            waiter.look(now)
+        if any(waiter.is_done for waiter in self._waiters):
+            self._waiters = [waiter for waiter in self._waiters if not waiter.is_done]
+            self._has_news = True  # one of them may have done something
+            self._changed.notify_all()
+
+    def _settle(self) -> None:
+        """Wait until every member waits for more. The caller has the baton, and the lock once."""
+        self._changed.wait_for(lambda: not any(life.is_busy for life in self._lives))
+
+    # --- Members ----------------------------------------------------------------------------------
+
+    def start(self, names: List[str]) -> None:
+        if self._conductor.ident is None:
+            self._conductor.start()
+        self._lives = [life for life in self._lives if life.thread.is_alive]
+        for n in names:
+            member = self._members[n]
+            member.lives += 1
+            member.life = _Life(self, member)
+            self.recorder.started(n)
+            member.life.thread.start()
+            self._lives.append(member.life)
+            self._settle()
+
+    def end(self, n: str) -> None:
+        life = self._members[n].life
+        self._members[n].life = None
+        if life is not None:
+            life.inbox.end_with(Vanish())
+
+    def lose(self, member: _Member, why: str) -> None:
+        """The thread of `member` has ended of its own accord."""
+        member.life = None
+        self.recorder.stopped(member.n, why)
+        self.links.close_down(member.n)
+
+    def write_down(self, n: str, step: Step, flight: Optional[Flight]) -> None:
+        """Runs on the thread of `n`, under the clock's lock."""
+        try:
+            self.recorder.step(n, step, flight)
+            if flight is not None:
+                self.links.heard(flight)
+        except Exception:
+            logger.exception("a step of %s could not be recorded: %r", n, step)
+            raise
+
+    def forget(self, n: str) -> None:
+        self._members[n].disk = MemoryStorage()
+
+    def freeze(self, n: str) -> None:
+        life = self._members[n].life
+        if life is not None:
+            life.inbox.freeze()
+
+    def thaw(self, n: str) -> None:
+        life = self._members[n].life
+        if life is not None:
+            life.inbox.thaw()
+            self._settle()
+
+    def deliver(self, flight: Flight) -> bool:
+        return self._give(flight.receiver, flight)
+
+    def tell(self, n: str, message: Any) -> None:
+        self._give(n, message)
+
+    def _give(self, n: str, item: Any) -> bool:
+        life = self._members[n].life
+        if life is None:
+            return False
+        life.inbox.put(item)
+        self._settle()
+        return True
+
+    def _run_timer(self, member: _Member) -> None:
+        if member.life is not None:
+            member.life.inbox.ring()
+            self._settle()
+
+    def apply_rules(self) -> None:
+        """Each looks at its deadline again."""
+        for member in self._members.values():
+            if member.due < NEVER:
+                self._run_timer(member)
+
+    def close(self) -> int:
+        with self.clock.lock:
+            self._is_closed = True
+            for n in self._members:
+                self.end(n)
+            self._changed.notify_all()
+        if self._conductor.ident is not None:
+            self._conductor.join(PATIENCE)
+        dropped = 0
+        for life in self._lives:
+            life.thread.stop(PATIENCE)
+            dropped += int(life.thread.metrics()["steps_dropped_total"])
+        self._lives.clear()
+        return dropped
