@@ -1,8 +1,8 @@
 """The raftlite command: run a member, ask and change a cluster, see it at work, check its rules.
 
-Exit codes: 0 done, 64 wrong arguments, 69 no answer, 70 a member failed, 73 cannot listen, 74 votes cannot be saved or
-the output not written, 75 `status` knows of no leader (or, with --exit-code, of none that confirms its lease), 78
-unsafe settings, 130 ended by Ctrl-C.
+Exit codes: 0 done, 64 wrong arguments, 65 a file is no recording, 66 it cannot be read, 69 no answer, 70 a member
+failed, 73 cannot listen, 74 votes cannot be saved or the output not written, 75 `status` knows of no leader (or, with
+--exit-code, of none that confirms its lease), 78 unsafe settings, 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_changes(commands)
     _add_demo(commands)
     _add_simulate(commands)
+    _add_trace(commands)
     return parser
 
 
@@ -188,6 +189,12 @@ def _add_simulate(commands: Any) -> None:
         simulate.add_argument(flag, type=int, default=default, metavar="N", help=f"explore: {what} (default {default})")
     simulate.add_argument("--json", action="store_true", help="print one JSON object")
     simulate.set_defaults(run=_run_simulate)
+
+
+def _add_trace(commands: Any) -> None:
+    from raftlite.lab import trace_cli  # a file of its own, because no member needs it
+
+    trace_cli.add_parser(commands)
 
 
 _BOUNDS = {

@@ -225,10 +225,10 @@ STATE_OF_N1 = {"k": "state", "n": "n1", "role": "leader", "term": 1}
     ("data", "sentence"),
     [
         (b"", "the file is empty: it is no raftlite trace"),
-        (b"hello\n", "line 1: it is not JSON: Expecting value"),
+        (b"hello\n", "line 1: it is no raftlite trace: it is not JSON: Expecting value"),
         (b"hello", "line 1: it is not JSON: Expecting value: it is no raftlite trace"),
-        (b"\xff\xfe\n", "line 1: it is not UTF-8"),
-        (b"[]\n", "line 1: it is a list of 0, but must be an object"),
+        (b"\xff\xfe\n", "line 1: it is no raftlite trace: it is not UTF-8"),
+        (b"[]\n", "line 1: it is no raftlite trace: it is a list of 0, but must be an object"),
         (b'{"k":"state"}\n', "line 1: it is no raftlite trace: a trace begins with a header"),
         (b'{"k":"header","format":"tar","v":1}\n', "line 1: it is no raftlite trace"),
         (lines(v=2), "line 1: the trace has version 2, but this raftlite reads version 1: a newer one may read it"),

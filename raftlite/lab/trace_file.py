@@ -190,7 +190,8 @@ class _Reader:
                 content = self._parsed(line)
             except TraceError as error:
                 if line.endswith(b"\n") or len(line) > LONGEST_LINE:
-                    raise TraceError(f"line {self._number}: {error}") from error.__cause__
+                    what = "it is no raftlite trace: " if self._number == 1 else ""
+                    raise TraceError(f"line {self._number}: {what}{error}") from error.__cause__
                 self._cut_off = str(error)
                 return
             if content is not None:

@@ -14,7 +14,7 @@ from raftlite.lab.export.svg_canvas import FAINT, FONT, GREY, INK, ORANGE, PAPER
 from raftlite.lab.export.svg_frame import NAMES_EVERY, TIME_RIGHT, TOP, Frame
 from raftlite.lab.export.svg_legend import HEIGHT, draw_legend
 from raftlite.lab.export.words import clean, fault_words
-from raftlite.lab.trace import Trace, leaders_by_term
+from raftlite.lab.trace import Trace
 
 LAYERS = ("grid", "names", "lines", "beats", "arrows", "points", "labels")
 LONGEST_NAME = 18
@@ -69,12 +69,11 @@ def summary(frame: Frame) -> str:
     lost = sum(record["k"] == "lost" for record in records)
     sent = sum(record["k"] == "send" for record in records)
     faults = [fault_words(record) for record in records if record["k"] == "fault"]
-    leaders = leaders_by_term(frame.part.trace)
-    led = [f"{' and '.join(clean(n) for n in names)} in term {term}" for term, names in list(leaders.items())[:20]]
+    led = [f"{clean(reign.node)} in term {reign.term}" for reign in svg_lanes.reigns(frame) if reign.node]
     sentences = [
         f"A space-time diagram of {len(frame.nodes)} members from {frame.t_first:g} to {frame.t_last:g} seconds",
         f"{sent} messages were sent and {lost} lost",
-        "leaders: " + (", ".join(led) if led else "none"),
+        "leaders: " + (", ".join(led[:20]) or "none"),
     ]
     if faults:
         sentences.append("done to the cluster: " + ", ".join(faults[:20]))

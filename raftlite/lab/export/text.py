@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from typing import Dict, List, Optional
+from typing import List, Optional
 
 from raftlite.lab.export.part import Part
-from raftlite.lab.export.words import clean, describe
+from raftlite.lab.export.words import Narrator, clean
 from raftlite.lab.trace import Record, Trace
 
 WIDTH = 22  # of a column
@@ -26,15 +26,12 @@ def to_text(
 ) -> str:
     """The trace as a table. What happens to the cluster as a whole stands across all columns."""
     part = Part(trace, start, stop, heartbeats, term)
-    states: Dict[str, Optional[Record]] = {}
+    narrator = Narrator()
     lines = [*_head(part, width)]
     for record in part.records:
+        words = narrator.tell(record)
         if record["k"] not in _QUIET:
-            lines += _row(record, part.nodes, states.get(record["n"] or ""), width)
-        if record["k"] == "state":
-            states[record["n"]] = record
-        elif record["k"] == "start":
-            states.pop(record["n"], None)
+            lines += _row(record, part.nodes, words, width)
     return "\n".join(lines) + "\n"
 
 
@@ -44,9 +41,8 @@ def _head(part: Part, width: int) -> List[str]:
     return [f"{'TIME':>{_TIME}}  {heads}".rstrip(), "-" * (_TIME + (width + 2) * len(names))]
 
 
-def _row(record: Record, nodes: List[str], before: Optional[Record], width: int) -> List[str]:
+def _row(record: Record, nodes: List[str], words: str, width: int) -> List[str]:
     time = f"{record['t']:>{_TIME}.3f}"
-    words = describe(record, before)
     if record["n"] is None or record["k"] == "fault":
         across = max(40, (width + 2) * len(nodes) - 8)
         marked = textwrap.wrap(_mark(record, words), across) or [""]

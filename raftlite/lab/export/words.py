@@ -50,6 +50,22 @@ def describe(record: Record, before: Optional[Record] = None) -> str:
     return clean(words(record)) if words is not None else clean(record["k"])
 
 
+class Narrator:
+    """Goes through records and puts each into words; remembers what each node was, to say what has changed."""
+
+    def __init__(self) -> None:
+        self._states: Dict[str, Record] = {}
+
+    def tell(self, record: Record) -> str:
+        node = record["n"] or ""
+        words = describe(record, self._states.get(node))
+        if record["k"] == "state":
+            self._states[node] = record
+        elif record["k"] == "start":
+            self._states.pop(node, None)
+        return words
+
+
 def role_words(record: Record) -> str:
     """A state in short: `follower of n2, term 4`."""
     role, leader = record["role"], record.get("leader")
