@@ -49,6 +49,11 @@ class LabClock:
         self._real = min(self._real + (now - self._now) * self._scale, self._real_clock())
         self._now = self._horizon = now
 
+    def forget_lag(self) -> None:
+        """What has kept it from going on is over and took none of its time."""
+        if self._horizon <= self._now:
+            self._real = self._real_clock()
+
     def flow(self, due: float) -> Optional[float]:
         """Go on until `due`, when the next thing happens; return the real seconds until then, None for a paused clock.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from raftlite.lab.clock import LabClock, LabInbox
@@ -27,6 +28,7 @@ from raftlite.storage import MemoryStorage
 logger = logging.getLogger(__name__)
 
 PATIENCE = 5.0  # real seconds for a thread to end
+GRACE = 0.05  # real seconds that the clock waits for a thread which has done something, or waited, to do the next thing
 
 
 class _Member(Timed):
@@ -115,6 +117,7 @@ class _Waiter:
 
     def __init__(self, end: float, condition: Optional[Condition], do: Optional[Callable[[], None]]) -> None:
         self.end, self.condition, self.do = end, condition, do
+        self.thread = threading.get_ident()
         self.is_done = self.holds = False
         self.error: Optional[BaseException] = None
 
@@ -143,6 +146,7 @@ class ThreadStage(Timeline[_Member]):
         self._holders = 0  # bodies of `quiet` that run
         self._has_news = False  # something has happened that waiters have not looked at
         self._waiters: List[_Waiter] = []
+        self._expected: Dict[int, float] = {}  # threads whose wait is over, and until when the clock waits for them
         self._is_closed = False
         self._conductor = threading.Thread(target=self._conduct, name="raftlite-lab-conductor", daemon=True)
 
@@ -156,6 +160,7 @@ class ThreadStage(Timeline[_Member]):
     def quiet(self) -> Iterator[None]:
         with self.clock.lock:
             self._wanting += 1
+            self._expected.pop(threading.get_ident(), None)
         with self._baton, self.clock.lock:
             self._wanting -= 1
             self._holders += 1
@@ -166,6 +171,7 @@ class ThreadStage(Timeline[_Member]):
                 yield
             finally:
                 self._holders -= 1
+                self._expect(threading.get_ident())
                 self._has_news = True
                 self._changed.notify_all()
 
@@ -177,6 +183,8 @@ class ThreadStage(Timeline[_Member]):
         self, seconds: float, condition: Optional[Condition] = None, do: Optional[Callable[[], None]] = None
     ) -> bool:
         with self.clock.lock:
+            if self._expected.pop(threading.get_ident(), None) is not None:
+                self.clock.forget_lag()
             waiter = _Waiter(self.clock() + seconds, condition, do)
             self._waiters.append(waiter)
             self._has_news = True
@@ -226,22 +234,33 @@ class ThreadStage(Timeline[_Member]):
                     self._go_on()
 
     def _may_go_on(self) -> bool:
-        is_free = self._wanting == self._holders == 0
-        return is_free and (self._has_news or self._pause_before_next() == 0)
+        return not self._is_held and (self._has_news or self._pause_before_next() == 0)
 
     def _pause_before_next(self) -> Optional[float]:
         """Real seconds until something is due; None to wait until something changes."""
         if self._wanting or self._holders:
             return None
+        if self._is_held:
+            return max(0.001, max(self._expected.values()) - time.monotonic())
         due = self._next_due
         seconds = self.clock.flow(due)
         return None if due == NEVER else seconds
+
+    def _expect(self, thread: int) -> None:
+        self._expected[thread] = time.monotonic() + GRACE
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether somebody does something to the lab, or may be about to: so that a script's next line is in time."""
+        now = time.monotonic()
+        self._expected = {thread: until for thread, until in self._expected.items() if now < until}
+        return bool(self._wanting or self._holders or self._expected)
 
     def _go_on(self) -> None:
         if self._has_news:
             self._look_at_waiters()
         due = self._next_due
-        if self.clock.flow(due) == 0:
+        if not self._is_held and self.clock.flow(due) == 0:
             self._happen(due)
 
     def _happen(self, due: float) -> None:
@@ -256,6 +275,8 @@ class ThreadStage(Timeline[_Member]):
         now = self.clock.hold()
         for waiter in list(self._waiters):
             waiter.look(now)
+            if waiter.is_done:
+                self._expect(waiter.thread)
         if any(waiter.is_done for waiter in self._waiters):
             self._waiters = [waiter for waiter in self._waiters if not waiter.is_done]
             self._has_news = True  # one of them may have done something

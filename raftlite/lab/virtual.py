@@ -102,17 +102,16 @@ class VirtualStage(Timeline[_Member]):
         self._members[n].is_frozen = True
 
     def thaw(self, n: str) -> None:
-        """As a thread does: it hears one message, then looks at its clock; and whatever has arrived, if it is late."""
+        """It does not know that it is late before it has heard the first message."""
         member = self._members[n]
+        backlog, member.backlog = member.backlog, []
         member.is_frozen = False
         is_late = False
-        while member.backlog and member.election is not None:
-            for _ in range(len(member.backlog) if is_late else 1):
-                self._hear(member, member.backlog.pop(0))
+        while backlog:
+            count = len(backlog) if is_late else 1
+            self._turn(member, backlog[:count])
+            del backlog[:count]
             is_late = member.due <= self._now
-            if is_late:
-                self._run_timer(member)
-                is_late = member.due <= self._now
 
     def deliver(self, flight: Flight) -> bool:
         return self._give(flight.receiver, flight)
@@ -127,7 +126,7 @@ class VirtualStage(Timeline[_Member]):
         if member.is_frozen:
             member.backlog.append(item)
         else:
-            self._hear(member, item)
+            self._turn(member, [item])
         return True
 
     def apply_rules(self) -> None:
@@ -139,9 +138,16 @@ class VirtualStage(Timeline[_Member]):
 
     # --- Steps ------------------------------------------------------------------------------------
 
-    def _hear(self, member: _Member, item: Any) -> None:
-        election, flight = member.election, item if isinstance(item, Flight) else None
-        assert election is not None
+    def _turn(self, member: _Member, items: List[Any]) -> None:
+        """As the thread of a member does it: hear these, then look at the clock."""
+        for item in items:
+            if member.election is not None:
+                self._hear(member, member.election, item)
+        if member.due <= self._now:
+            self._run_timer(member)
+
+    def _hear(self, member: _Member, election: Election, item: Any) -> None:
+        flight = item if isinstance(item, Flight) else None
         heard = item if flight is None else flight.message
         self._step(member, lambda now: election.receive(heard, now), heard, flight)
 
