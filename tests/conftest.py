@@ -15,6 +15,7 @@ from typing import Callable, Dict, Iterator, Set
 import pytest
 from children import Child
 from peers import folder, listen, log, node_to, played  # noqa: F401  # fixtures too
+from programs import start_program  # noqa: F401
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and with them every child that tests it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,49 +1,19 @@
-"""What people copy first: the programs of the README and every file in examples/ run and do what they say."""
+"""What people copy: every file in examples/ runs and does what it says. test_readme.py is about the README."""
 
 from __future__ import annotations
 
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Dict, Tuple
 
 import pytest
 from children import environment
-
-TOP = Path(__file__).resolve().parent.parent
-README = (TOP / "README.md").read_text(encoding="utf-8")
-PATIENCE = 60
-
-
-def run(*command: Any, cwd: Path) -> List[str]:
-    done = subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=cwd,
-        # Unbuffered, a line and its end would be written apart, and those of several processes mixed.
-        env={name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout.splitlines()
-
-
-def blocks(language: str) -> List[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def same_shape(lines: List[str]) -> List[str]:
-    """Lines without what changes from run to run: who was elected, and numbers."""
-    return [re.sub(r"\d+(\.\d+)?", "0", re.sub(r"\b(n\d|[abc])\b", "x", line)).split() for line in lines]
+from programs import PATIENCE, TOP, free_ports, run
 
 
 def test_every_example_has_a_test_and_is_in_the_table() -> None:
@@ -53,37 +23,6 @@ def test_every_example_has_a_test_and_is_in_the_table() -> None:
     assert {name for name in examples if f'"{name[:-3]}"' in tests or f'"{name}"' in tests} == examples
     table = (TOP / "examples" / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\[`(\w+\.py)`\]\(\1\)", table)) == examples
-
-
-# --- The README --------------------------------------------------------------------------------------------------
-
-
-def test_the_readme_opens_with_a_program_of_fewer_than_twenty_lines() -> None:
-    assert len(blocks("python")[0].splitlines()) <= 20
-
-
-def test_the_first_program_of_the_readme_prints_what_it_says(tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(blocks("python")[0], encoding="utf-8")
-    printed = run("program.py", cwd=tmp_path)
-    promised = blocks("console")[0].splitlines()[1:]
-    assert same_shape(printed) == same_shape(promised)
-    (leader,) = {line.split()[-1] for line in printed if "follows" in line}
-    assert printed[-1] == f"{leader} does what only one may do"
-
-
-def test_the_demonstration_of_the_readme_prints_what_it_says() -> None:
-    printed = run("-m", "raftlite", "demo", cwd=TOP)
-    promised = blocks("console")[2].splitlines()[1:]
-    assert same_shape(printed) == same_shape(promised)
-
-
-@pytest.mark.parametrize("program", blocks("python"), ids=lambda program: program.split("\n")[0])
-def test_the_programs_of_the_readme_compile(program: str) -> None:
-    compile(program, "README.md", "exec")
-
-
-def test_the_readme_names_both_commands() -> None:
-    assert "$ make demo" in README and "$ make test" in README
 
 
 # --- examples/ ---------------------------------------------------------------------------------------------------
@@ -122,6 +61,19 @@ def test_the_late_write_of_a_stopped_leader_is_refused(tmp_path: Path) -> None:
     assert held == f"the database holds: ('{second[0]}', {new})"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the worker dies as Unix has it")
+def test_a_pool_keeps_to_its_rate_limit_also_when_the_worker_that_holds_it_is_killed(tmp_path: Path) -> None:
+    """And every page is fetched, the one of the dead worker too."""
+    *events, pages, interval = run(TOP / "examples" / "worker_pool.py", cwd=tmp_path)
+    tokens = [int(token) for token in re.findall(r"w\d holds the rate limit, token (\d+)", "\n".join(events))]
+    assert len(tokens) >= 2 and tokens == sorted(set(tokens))
+    assert len([line for line in events if re.fullmatch(r"w\d is killed", line)]) == 1
+    fetched, coordinators = re.findall(r"(\d+) pages with permits of (\d+) coordinators, w\d last", pages)[0]
+    assert (int(fetched), int(coordinators) >= 2) == (60, True)
+    assert float(interval.split()[-2]) >= 0.05
+
+
 def test_three_terminals_work_one_at_a_time(tmp_path: Path) -> None:
     """The one that works is killed, and another goes on; Ctrl-C ends the others."""
     program = tmp_path / "three_terminals.py"
@@ -148,12 +100,6 @@ def test_three_terminals_work_one_at_a_time(tmp_path: Path) -> None:
 Terminal = Tuple["subprocess.Popen[str]", Path]
 
 
-def free_ports(count: int) -> List[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [sock.getsockname()[1] for sock in sockets]
-
-
 def start_terminal(program: Path, name: str, folder: Path) -> Terminal:
     log = folder / f"{name}.log"
     command = [sys.executable, str(program), name, str(folder)]
@@ -172,21 +118,3 @@ def working_among(terminals: Dict[str, Terminal]) -> str:
                 return name
         threading.Event().wait(0.02)
     raise AssertionError("nobody works")
-
-
-# --- When something is wrong -------------------------------------------------------------------------------------
-
-
-def sentences_of_the_table() -> List[str]:
-    table = README[README.index("| it says |") :].split("\n\n")[0]
-    return [sentence for row in table.splitlines()[2:] for sentence in re.findall(r"`([^`]+)`", row.split("|")[1])]
-
-
-@pytest.mark.parametrize("sentence", sentences_of_the_table())
-def test_what_the_readme_explains_is_what_raftlite_says(sentence: str) -> None:
-    """The words of each sentence are in the code; ids, numbers and dots stand for what they are at the time."""
-    source = "\n".join(path.read_text(encoding="utf-8") for path in (TOP / "raftlite").rglob("*.py"))
-    changing = r"'?\b[abcxy]\b'?(?:, [abc]\b)*(?: is\b)?|\d+(?:\.\d+)?|\.\.\."
-    words = [part.strip(" ,()") for part in re.split(changing, sentence)]
-    assert any(len(part) > 2 for part in words)
-    assert [part for part in words if part not in source] == []

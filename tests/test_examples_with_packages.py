@@ -10,102 +10,18 @@ import queue
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Match, Set
+from typing import Any, Dict, Iterator, List, Match, Set
 
 import pytest
-from children import environment
-from test_examples import free_ports
+from programs import EXAMPLES, free_ports, one_that_prints
 from threads import PATIENCE, eventually
 
 from raftlite.messages import TimeoutNow
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-
 pytestmark = pytest.mark.slow
-
-
-class Program:
-    """A command line in a session of its own; what it and its children print goes to one file."""
-
-    def __init__(self, folder: Path, *command: object, **variables: str) -> None:
-        self.log = folder / f"{len(list(folder.glob('*.log')))}.log"
-        python_path = f"{environment()['PYTHONPATH']}{os.pathsep}{EXAMPLES}"
-        with self.log.open("w") as out:
-            self._popen = subprocess.Popen(
-                [sys.executable, *map(str, command)],
-                cwd=folder,
-                env={**environment(), "PYTHONPATH": python_path, "HOME": str(folder), **variables},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.pid = self._popen.pid
-
-    def printed(self, pattern: str) -> List[Match[str]]:
-        """The lines so far that have `pattern` in them."""
-        return list(re.finditer(pattern, self.text))
-
-    def wait_for(self, pattern: str, count: int = 1) -> List[Match[str]]:
-        """Wait until so many lines have `pattern` in them; return those and any more."""
-        return eventually(lambda: self._at_least(pattern, count), f"printed {count} times: {pattern}")
-
-    def _at_least(self, pattern: str, count: int) -> List[Match[str]]:
-        ended, found = self._popen.poll() is not None, self.printed(pattern)
-        assert len(found) >= count or not ended, f"the program ended, having said:\n{self.text}"
-        return found if len(found) >= count else []
-
-    @property
-    def text(self) -> str:
-        """What was printed so far, in whole lines."""
-        return self.log.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
-
-    def kill(self) -> None:
-        """`kill -9`, this one process alone."""
-        self._popen.kill()
-        self._popen.wait()
-
-    def interrupt(self) -> None:
-        """Ctrl-C, for every process in the terminal."""
-        os.killpg(self.pid, signal.SIGINT)
-
-    def wait(self) -> int:
-        """Wait until the program has ended, and every process that it has started; return its exit status."""
-        eventually(lambda: self._popen.poll() is not None and not self.is_there, "ended with all its processes")
-        return self._popen.wait()
-
-    @property
-    def is_there(self) -> bool:
-        """Whether any process of its group is left."""
-        try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
-
-    def end(self) -> None:
-        """Leave nothing behind, whatever happened."""
-        if self.is_there:
-            os.killpg(self.pid, signal.SIGKILL)
-        self._popen.wait()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    """Start `Program(*command)` in a folder of the test; what still runs at its end is killed."""
-    programs: List[Program] = []
-
-    def start(*command: object, **variables: str) -> Program:
-        programs.append(Program(tmp_path, *command, **variables))
-        return programs[-1]
-
-    yield start
-    for program in programs:
-        program.end()
 
 
 def documented(example: str, beginning: str) -> List[str]:
@@ -121,10 +37,12 @@ def documented(example: str, beginning: str) -> List[str]:
 
 
 @pytest.mark.long
-def test_under_gunicorn_a_job_fires_in_one_worker_of_four_and_in_another_when_that_is_killed(start: Any) -> None:
+def test_under_gunicorn_a_job_fires_in_one_worker_of_four_and_in_another_when_that_is_killed(
+    start_program: Any,
+) -> None:
     """The worker that gunicorn starts instead gets the name of the dead one, so that the cluster stays the same."""
     (command,) = documented("flask_gunicorn", "gunicorn")
-    server = start("-m", *shlex.split(command), "--bind", "127.0.0.1:0")
+    server = start_program("-m", *shlex.split(command), "--bind", "127.0.0.1:0")
     (address,) = server.wait_for(r"Listening at: http://(\S+)")
     started = r"(w\d) is pid (\d+)\n"
     assert {name for name, _ in found(server.wait_for(started, 4))} == {"w1", "w2", "w3", "w4"}
@@ -169,15 +87,15 @@ def page_at(address: str) -> str:
 @pytest.mark.parametrize(
     "example, does", [("legacy_daemon", "collects the mail"), ("django_command", "sends reminders")]
 )
-def test_of_three_copies_one_works_and_another_when_it_is_killed(start: Any, example: str, does: str) -> None:
+def test_of_three_copies_one_works_and_another_when_it_is_killed(start_program: Any, example: str, does: str) -> None:
     (command,) = documented(example, "python")
     *command, name = shlex.split(command)[2:]
     assert name == "a"
-    copies = {name: start(EXAMPLES / f"{example}.py", *command, name) for name in "abc"}
+    copies = {name: start_program(EXAMPLES / f"{example}.py", *command, name) for name in "abc"}
     works = rf"(?m)^(\w) \(pid \d+\) {does}, token (\d+)$"
-    first = working(copies, works)
+    first = one_that_prints(copies, works)
     copies[first].kill()
-    second = working({name: copy for name, copy in copies.items() if name != first}, works)
+    second = one_that_prints({name: copy for name, copy in copies.items() if name != first}, works)
     for name in set("abc") - {first}:
         copies[name].interrupt()
         assert copies[name].wait() == 0
@@ -187,25 +105,18 @@ def test_of_three_copies_one_works_and_another_when_it_is_killed(start: Any, exa
     assert "Traceback" not in "".join(copy.text for copy in copies.values())
 
 
-def working(copies: Dict[str, Program], works: str) -> str:
-    """Wait until one of them works."""
-
-    def look() -> Any:
-        return next((name for name, copy in copies.items() if copy.printed(works)), None)
-
-    return eventually(look, f"printed by one of {', '.join(copies)}: {works}")
-
-
 # --- Celery ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.long
-def test_of_three_celery_beats_one_is_alive_and_another_when_its_wrapper_is_killed(start: Any, tmp_path: Path) -> None:
+def test_of_three_celery_beats_one_is_alive_and_another_when_its_wrapper_is_killed(
+    start_program: Any, tmp_path: Path
+) -> None:
     """The beat dies with the wrapper, and tasks go on, with a higher token; never are two alive at one moment."""
     secret = {"RAFTLITE_AUTHKEY": "classroom"}
-    wrappers = {command[4]: start(*command, **secret) for command in wrapper_commands()}
+    wrappers = {command[4]: start_program(*command, **secret) for command in wrapper_commands()}
     (command,) = documented("celery_beat", "celery")
-    worker = start("-m", *shlex.split(command))
+    worker = start_program("-m", *shlex.split(command))
     tick = r"tick, sent by (\w) with token (\d+)"
 
     def ticks_of_another(than: str) -> List[Any]:
@@ -259,8 +170,8 @@ def member_of(pid: int, folder: Path) -> str:
 
 
 @pytest.mark.long
-def test_when_the_worker_that_coordinates_is_killed_another_one_does_and_no_task_is_lost(start: Any) -> None:
-    program = start(EXAMPLES / "dask_coordinator.py")
+def test_when_the_worker_that_coordinates_is_killed_another_one_does_and_no_task_is_lost(start_program: Any) -> None:
+    program = start_program(EXAMPLES / "dask_coordinator.py")
     assert program.wait() == 0, program.text
     assert len(program.printed(r"(?m)^worker \d is killed$")) == len(program.printed("Restarting worker")) == 1
     elected = found(program.printed(r"(?m)^worker (\d) \(pid (\d+)\) coordinates, token (\d+)$"))
@@ -276,8 +187,8 @@ def test_when_the_worker_that_coordinates_is_killed_another_one_does_and_no_task
 # test_nodes.py holds its Node to the contract of every Node.
 
 
-def test_an_election_over_zeromq(start: Any) -> None:
-    program = start(EXAMPLES / "zeromq_node.py")
+def test_an_election_over_zeromq(start_program: Any) -> None:
+    program = start_program(EXAMPLES / "zeromq_node.py")
     assert program.wait() == 0, program.text
     follows = found(program.printed(r"(?m)^(\w) follows (\w)$"))
     assert [name for name, _ in follows] == ["a", "b", "c"]
