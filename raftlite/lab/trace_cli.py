@@ -12,7 +12,6 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
-from raftlite.options import Parser
 from raftlite.output import EX_CANTCREAT, EX_OK, print_text
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def add_parser(commands: Any) -> None:
         help="look at recordings of the classroom, check, search, compare and export them",
         description="Look at recordings of the classroom: files of JSON Lines, packed by gzip or not; - is the input.",
     )
-    actions = trace.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
+    actions = trace.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_show(actions)
     _add_lint(actions)
     _add_grep(actions)
@@ -48,8 +47,8 @@ def add_parser(commands: Any) -> None:
     _add_export(actions)
 
 
-def _add(actions: Any, name: str, what: str, run: Callable[[argparse.Namespace], int]) -> Parser:
-    parser: Parser = actions.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+def _add(actions: Any, name: str, what: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
     parser.set_defaults(run=lambda options: _guarded(run, options), usage_error=parser.error)
     return parser
 

@@ -9,6 +9,8 @@ from raftlite.lab.trace import Record, Trace, View, fold
 BEATS = ("heartbeat", "heartbeat_resp")
 _SEEN = ("role", "term", "vote", "leader")  # of a state, what people tell apart
 
+_ACTING = ("candidate", "leader")
+
 
 class Journey(NamedTuple):
     """A message from its sending to its end, which is a `recv`, a `lost` or, while it is in flight, None."""
@@ -71,9 +73,21 @@ class Part:
 
 
 def span_of_term(trace: Trace, term: int) -> Tuple[int, int]:
-    """The numbers of the first and the last record that have to do with `term`: (1, 0) where nobody reached it."""
-    numbers = [record["i"] for record in trace.records if record.get("term") == term and record["n"] is not None]
-    return (numbers[0], numbers[-1]) if numbers else (1, 0)
+    """From the first record of `term` to the last of its messages, or until nobody leads or stands in it any more.
+
+    (1, 0) where nobody reached it. That somebody starts again with an old term, much later, does not count.
+    """
+    first, last = 1, 0
+    acting: Set[str] = set()
+    for record in trace.records:
+        is_of_term, node = record.get("term") == term, record["n"]
+        was_acting = bool(acting)
+        if record["k"] in ("state", "stop"):
+            acts = record["k"] == "state" and is_of_term and record["role"] in _ACTING
+            (acting.add if acts else acting.discard)(node)
+        if (is_of_term and (record["k"] != "state" or not last)) or was_acting or acting:
+            first, last = first if last else record["i"], record["i"]
+    return first, last
 
 
 def _without_beats(records: List[Record], before: View, beats: Set[int], heartbeats: bool) -> List[Record]:

@@ -142,6 +142,7 @@ def _recv(record: Record) -> str:
         "granted": f"grants {sender} its vote",
         "refused": f"refuses the {what} of {sender}",
         "counted": f"counts the {what} of {sender}",
+        "noted": f"notes the refusal of {sender}",
         "ignored": f"ignores the {what} of {sender}",
         "accepted": f"hears the {what} of {sender}",
         "stepped down": f"steps down, at the {what} of {sender}",
