@@ -60,6 +60,7 @@ class Faults:
             if not self._is_up(n):
                 self._fault("start", by, n)
                 self._stage.start([n])
+        self._stage.await_start([n])
 
     def freeze(self, n: str, *, by: str = "api") -> None:
         """SIGSTOP: `n` does nothing, and does not know it; its clock goes on and what it is sent waits."""
@@ -67,7 +68,8 @@ class Faults:
             if self._is_up(n) and not self._recorder.view.nodes[n].is_paused:
                 self._fault("freeze", by, n)
                 self._stage.freeze(n)
-                self._recorder.record("pause", n)
+                if self._is_up(n):  # else it has ended in this very moment
+                    self._recorder.record("pause", n)
 
     def thaw(self, n: str, *, by: str = "api") -> None:
         """SIGCONT: `n` hears what has waited and looks at its clock."""
@@ -191,13 +193,15 @@ class Faults:
             self._links.delay = (least, most)
             self._links.record()
 
-    def shape(self, sender: str, receiver: str, seconds: float, *, by: str = "api") -> None:
-        """Whatever goes from `sender` to `receiver` takes exactly so long from now on, until `heal`."""
-        least, most = check_delay(seconds)
+    def shape(self, sender: str, receiver: str, seconds: Optional[float], *, by: str = "api") -> None:
+        """Whatever goes from `sender` to `receiver` takes exactly so long from now on, until `heal` or, here, None."""
+        length = None if seconds is None else check_delay(seconds)[0]
         with self._stage.quiet():
             pair = self._pairs(sender, receiver, both=False)[0]
-            self._fault("delay", by, a=sender, b=receiver, delay=[least, most])
-            self._links.shape[pair] = least
+            self._fault("delay", by, a=sender, b=receiver, delay=None if length is None else [length, length])
+            self._links.shape.pop(pair, None)
+            if length is not None:
+                self._links.shape[pair] = length
             self._links.record()
 
     def loss(self, share: float, *, by: str = "api") -> None:
@@ -241,6 +245,13 @@ class Faults:
         self._stage.end(n)
         self._recorder.stopped(n, why)
         self._links.close_down(n)
+
+    def _lost(self, n: str, why: str) -> None:
+        """A member has ended without being told to: its thread failed, or somebody else has killed its process."""
+        self._recorder.stopped(n, why)
+        self._links.close_down(n)
+        if why == "killed":
+            self._prove_death(n)
 
     def _prove_death(self, dead: str) -> None:
         """The system tells the peers that the process is gone, as fast as a message of it would have been."""

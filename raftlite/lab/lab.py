@@ -82,10 +82,11 @@ class Lab(Faults):
         self._links.delay, self._links.loss = (least, most), loss
         self._file = None if path is None else TraceFile(self.trace, path)
         try:
-            self._stage.open(self._links, self._recorder)
+            self._stage.open(self._links, self._recorder, self._lost)
             with self._stage.quiet():
                 self._links.record()
                 self._stage.start(self.nodes)
+            self._stage.await_start(self.nodes)
         except BaseException:
             self.close()
             raise
@@ -163,6 +164,10 @@ class Lab(Faults):
     def is_paused(self, n: str) -> bool:
         """Whether it is frozen."""
         return self.state(n).is_paused
+
+    def pid(self, n: str) -> Optional[int]:
+        """The process of a member that runs, with backend "processes": whoever kills it there is noticed here."""
+        return self._stage.pid(self._check(n))
 
     def view(self) -> View:
         """The whole cluster as it is now."""
@@ -277,7 +282,9 @@ def _stage_of(backend: str, plan: Plan) -> Stage:
         from raftlite.lab.threads import ThreadStage
 
         return ThreadStage(plan)
-    raise ConfigError(f"backend {backend!r} is not there yet")
+    from raftlite.lab.processes import ProcessStage
+
+    return ProcessStage(plan)
 
 
 def _check_seconds(seconds: float) -> float:

@@ -37,9 +37,12 @@ class Plan:
     def others(self, n: str) -> List[str]:
         return [other for other in self.nodes if other != n]
 
+    def seed_of(self, n: str, inc: int) -> str:
+        """What the random numbers of one life of a member come from."""
+        return f"{self.seed} {n} {inc}"
+
     def draws(self, n: str, inc: int) -> Draws:
-        """The random numbers of one life of a member."""
-        return Draws(f"{self.seed} {n} {inc}", self.book)
+        return Draws(self.seed_of(n, inc), self.book)
 
 
 class Stage(ABC):
@@ -49,8 +52,9 @@ class Stage(ABC):
         self.plan = plan
         self.agenda = Agenda()
 
-    def open(self, links: Links, recorder: Recorder) -> None:
-        self.links, self.recorder = links, recorder
+    def open(self, links: Links, recorder: Recorder, on_lost: Callable[[str, str], None]) -> None:
+        """`on_lost(n, why)` is called when a member has ended of its own accord."""
+        self.links, self.recorder, self.on_lost = links, recorder, on_lost
 
     # --- Time -------------------------------------------------------------------------------------
 
@@ -98,6 +102,9 @@ class Stage(ABC):
     def start(self, names: List[str]) -> None:
         """Start the processes of these members, with the votes that they had saved."""
 
+    def await_start(self, names: List[str]) -> None:
+        """Wait until these have begun to take part. Called without `quiet()`."""
+
     @abstractmethod
     def end(self, n: str) -> None:
         """End the process of `n` at once: it says and saves nothing more."""
@@ -113,6 +120,10 @@ class Stage(ABC):
     @abstractmethod
     def thaw(self, n: str) -> None:
         """`n` goes on."""
+
+    def pid(self, n: str) -> Optional[int]:
+        """The process of `n`, where it has one of its own."""
+        return None
 
     @abstractmethod
     def deliver(self, flight: Flight) -> bool:

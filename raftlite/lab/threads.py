@@ -21,6 +21,7 @@ from raftlite.lab.links import NEVER, Flight
 from raftlite.lab.rules import Vanish
 from raftlite.lab.stage import Condition, LabClosed, Plan, Timed, Timeline
 from raftlite.lab.thread import LabThread
+from raftlite.lab.waiter import Waiter
 from raftlite.nodes.base import Node
 from raftlite.steps import Step
 from raftlite.storage import MemoryStorage
@@ -81,7 +82,8 @@ class _Life:
         with self.stage.clock.lock:
             self.has_ended = True
             if not self.is_over:
-                self.stage.lose(self.member, "stopped" if failure is None else "failed")
+                self.member.life = None
+                self.stage.on_lost(self.n, "stopped" if failure is None else "failed")
             self.stage.wake()
 
 
@@ -112,26 +114,6 @@ class _Watcher:
                 life.stage.write_down(life.n, step, life.inbox.take_flight())
 
 
-class _Waiter:
-    """Somebody who waits for a condition, or for the time `end`."""
-
-    def __init__(self, end: float, condition: Optional[Condition], do: Optional[Callable[[], None]]) -> None:
-        self.end, self.condition, self.do = end, condition, do
-        self.thread = threading.get_ident()
-        self.is_done = self.holds = False
-        self.error: Optional[BaseException] = None
-
-    def look(self, now: float) -> None:
-        """Runs on the conductor, while everything stands still."""
-        try:
-            self.holds = self.condition is not None and bool(self.condition())
-            if self.holds and self.do is not None:
-                self.do()
-        except BaseException as error:  # it is the waiter's
-            self.error = error
-        self.is_done = self.holds or self.error is not None or now >= self.end
-
-
 class ThreadStage(Timeline[_Member]):
     """Threads of this process."""
 
@@ -145,7 +127,7 @@ class ThreadStage(Timeline[_Member]):
         self._wanting = 0  # threads that want the baton: the conductor lets them go first
         self._holders = 0  # bodies of `quiet` that run
         self._has_news = False  # something has happened that waiters have not looked at
-        self._waiters: List[_Waiter] = []
+        self._waiters: List[Waiter] = []
         self._expected: Dict[int, float] = {}  # threads whose wait is over, and until when the clock waits for them
         self._is_closed = False
         self._conductor = threading.Thread(target=self._conduct, name="raftlite-lab-conductor", daemon=True)
@@ -185,16 +167,12 @@ class ThreadStage(Timeline[_Member]):
         with self.clock.lock:
             if self._expected.pop(threading.get_ident(), None) is not None:
                 self.clock.forget_lag()
-            waiter = _Waiter(self.clock() + seconds, condition, do)
+            waiter = Waiter(self.clock() + seconds, condition, do)
             self._waiters.append(waiter)
             self._has_news = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: waiter.is_done or self._is_closed)
-            if waiter.error is not None:
-                raise waiter.error
-            if not waiter.is_done:
-                raise LabClosed("the lab was closed")
-            return waiter.holds
+            return waiter.outcome()
 
     def pause(self) -> None:
         self.clock.pause()
@@ -306,12 +284,6 @@ class ThreadStage(Timeline[_Member]):
         self._members[n].life = None
         if life is not None:
             life.inbox.end_with(Vanish())
-
-    def lose(self, member: _Member, why: str) -> None:
-        """The thread of `member` has ended of its own accord."""
-        member.life = None
-        self.recorder.stopped(member.n, why)
-        self.links.close_down(member.n)
 
     def write_down(self, n: str, step: Step, flight: Optional[Flight]) -> None:
         """Runs on the thread of `n`, under the clock's lock."""

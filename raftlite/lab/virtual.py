@@ -171,5 +171,4 @@ class VirtualStage(Timeline[_Member]):
             self.links.send(member.n, receiver, message)
         if election.role is Role.STOPPED:
             member.election = None
-            self.links.close_down(member.n)
-            self.recorder.stopped(member.n, "stopped")
+            self.on_lost(member.n, "stopped")
