@@ -79,6 +79,10 @@ class SceneStuck(RaftliteError):
         self.seconds = seconds
 
 
+class SceneCancelled(RaftliteError):
+    """A stop was waiting when the performance was cancelled."""
+
+
 class Play:
     """One performance of `scene` on `lab`; what the stops do, they do by its methods.
 
@@ -94,7 +98,9 @@ class Play:
         self.stuck = ""  # why it cannot go on, in words
         self.begun: List[int] = []  # the number of the record with which each stop began
         self.checks: List[Check] = []
-        self._asked: Optional[Dict[str, Any]] = None
+        self._asked: Optional[Dict[str, Any]] = None  # the words of the stop whose question is open
+        self._answered: Optional[Dict[str, Any]] = None
+        self._is_cancelled = False
 
     # --- From stop to stop ------------------------------------------------------------------------
 
@@ -104,34 +110,73 @@ class Play:
 
     def next(self) -> None:
         """Perform the next stop; with the last one, look whether the contract was kept."""
-        if self.is_over:
-            return
-        stop = self.scene.stops[self.position]
+        if not self.is_over:
+            self.begin()
+            self.act()
+
+    def begin(self) -> None:
+        """Begin the next stop: say what is to be seen. `act` has to follow."""
         self.position += 1
-        words = self.words["scenes"][self.scene.name]["stops"][stop.key]
-        self._note(words["text"], "narration")
+        self._answered = None
+        self._note(self._stop_words["text"], "narration")
         self.begun.append(self.lab.trace.last)
+
+    def act(self) -> None:
+        """Do what happens at the stop that has begun."""
         try:
-            stop.act(self)
+            self.scene.stops[self.position - 1].act(self)
         except SceneStuck as stuck:
             self.stuck = why_words(self.words, "stuck", {"stop": self.position, "seconds": f"{stuck.seconds:g}"})
         except (ConfigError, TimeoutError) as error:  # what it was about to do makes no sense: somebody interfered
             self.stuck = why_words(self.words, "failed", {"stop": self.position, "reason": str(error)})
         self._answer()
         if not self.stuck:
-            self._ask(words)
+            self._ask()
         if self.is_over:
             self._conclude()
 
-    def _ask(self, words: Dict[str, Any]) -> None:
+    def cancel(self) -> None:
+        """Whatever stop is waiting gives up, with `SceneCancelled`. Any thread may call it."""
+        self._is_cancelled = True
+
+    @property
+    def _stop_words(self) -> Dict[str, Any]:
+        words: Dict[str, Any] = self.words["scenes"][self.scene.name]
+        stop: Dict[str, Any] = words["stops"][self.scene.stops[self.position - 1].key] if self.position else {}
+        return stop
+
+    def text(self) -> Dict[str, Any]:
+        """What to show now, in words.
+
+        `title` and `summary` of the scene; `text` of the stop `stop` of `of`; `question` and `answers` once it is
+        `asked`, with `answer` (an index) and `because`; `answered` is the question of the stop before, once its answer
+        was to be seen; `stuck` says why the scene cannot go on.
+        """
+        scene, asked, answered = self.words["scenes"][self.scene.name], self._asked, self._answered
+        question = ("question", "answers", "answer", "because")
+        return {
+            "title": scene["title"],
+            "summary": scene["summary"],
+            "text": self._stop_words.get("text", ""),
+            "stop": self.position,
+            "of": len(self.scene.stops),
+            "asked": asked is not None,
+            **{name: asked[name] if asked else None for name in question},
+            "answered": {name: answered[name] for name in question} if answered else None,
+            "stuck": self.stuck,
+        }
+
+    def _ask(self) -> None:
+        words = self._stop_words
         if "question" in words:
             self._asked = words
             answers = "".join(f"\n{letter}) {answer}" for letter, answer in zip("abcdefgh", words["answers"]))
             self._note(words["question"] + answers, "question")
 
     def _answer(self) -> None:
-        if self._asked is not None:
-            asked, self._asked = self._asked, None
+        asked = self._answered = self._asked
+        self._asked = None
+        if asked is not None:
             self._note(
                 f"{'abcdefgh'[asked['answer']]}) {asked['answers'][asked['answer']]}. {asked['because']}", "answer"
             )
@@ -175,12 +220,18 @@ class Play:
         return 1.2 * self.scene.delay[1]
 
     def wait(self, seconds: float) -> None:
-        self.lab.wait(seconds)
+        self._wait_for(lambda: False, seconds)
+
+    def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
+        holds = self.lab.wait_for(lambda: self._is_cancelled or condition(), seconds)
+        if self._is_cancelled:
+            raise SceneCancelled("the scene was ended in the middle of a stop")
+        return holds
 
     def until(self, condition: Callable[[], bool], seconds: Optional[float] = None) -> None:
         """Wait for what is bound to come. Raises `SceneStuck` if it does not."""
         seconds = PATIENCE * self.timeout if seconds is None else seconds
-        if not self.lab.wait_for(condition, seconds):
+        if not self._wait_for(condition, seconds):
             raise SceneStuck(seconds)
 
     def until_settled(self, among: Optional[Sequence[str]] = None) -> str:
