@@ -107,14 +107,17 @@ class Faults:
         """Let the election timers of `nodes` (or of so many members) run out at the same instant.
 
         It waits until nothing is on its way that could set one of them anew, and puts the timers of all others off
-        until an election timeout later, so that nobody interferes. `at` is that instant (default: a heartbeat interval
-        from then). Raises `TimeoutError` if messages are always on their way, as they are while a leader is heard.
+        until an election timeout later, so that nobody interferes. `at` is that instant; by default it comes an
+        election timeout from then, when no voter refuses any more because it has heard a leader. Raises `TimeoutError`
+        if messages are always on their way, as they are while a leader is heard.
         """
         chosen = self._check_aligned(nodes)
+        if self._stage.is_stopped and not self._links.is_quiet:
+            raise ConfigError("the clock is stopped, so what is on its way never arrives: play() first")
 
         def set_timers() -> None:
             now = self._stage.now
-            instant = now + self.timing.heartbeat_interval if at is None else max(at, now)
+            instant = now + self.timing.election_timeout if at is None else max(at, now)
             self._fault("align", by, nodes=chosen, at=instant)
             for n in self._with_timer():
                 if n in chosen:

@@ -136,20 +136,29 @@ class ProcessStage(Stage, forks.Forkable):
             self._rope.send(b"!")
 
     def _run(self) -> None:
-        while True:
+        try:
+            while not self._is_closed:
+                self._turn()
+        except BaseException:
+            logger.exception("the lab has failed and is closed")
             with self._lock:
-                if self._is_closed:
-                    return
-                sources: Dict[Any, _Life] = {life.line: life for life in self._lives.values()}
-                pause = self._pause_before_next()
-            ready = wait_for_any([*sources, self._bell], pause)
-            with self._lock:
-                for life in (sources[source] for source in ready if source is not self._bell):
-                    self._read(life)
-                if self._bell in ready and not self._is_closed:
-                    self._bell.recv(1_000)
-                if not self._is_closed:
-                    self._do_what_is_due()
+                self._is_closed = True
+                self._changed.notify_all()
+            raise
+
+    def _turn(self) -> None:
+        """Wait for members, for the bell, and for what is due next; deal with it."""
+        with self._lock:
+            sources: Dict[Any, _Life] = {} if self._is_closed else {life.line: life for life in self._lives.values()}
+            pause = self._pause_before_next()
+        ready = wait_for_any([*sources, self._bell], pause)
+        with self._lock:
+            for life in (sources[source] for source in ready if source is not self._bell):
+                self._read(life)
+            if self._bell in ready:
+                self._bell.recv(1_000)
+            if not self._is_closed:
+                self._do_what_is_due()
 
     def _pause_before_next(self) -> float:
         if self._origin is None:

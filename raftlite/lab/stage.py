@@ -84,6 +84,11 @@ class Stage(ABC):
     def pause(self) -> None:
         """Stop the clock. Raises `ConfigError` where it cannot be stopped, as `play`, `step` and `set_scale` do."""
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether time passes for nobody, however long one waits."""
+        return False
+
     @abstractmethod
     def play(self) -> None:
         """Let the clock go on."""

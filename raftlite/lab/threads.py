@@ -177,6 +177,10 @@ class ThreadStage(Timeline[_Member]):
     def pause(self) -> None:
         self.clock.pause()
 
+    @property
+    def is_stopped(self) -> bool:
+        return self.clock.is_paused
+
     def play(self) -> None:
         self.clock.play()
 
@@ -201,15 +205,24 @@ class ThreadStage(Timeline[_Member]):
         self._changed.notify_all()
 
     def _conduct(self) -> None:
-        while True:
+        try:
+            while self._await_next():
+                with self._baton, self.clock.lock:
+                    if not self._is_closed:
+                        self._go_on()
+        except BaseException:
+            logger.exception("the lab has failed and is closed")
             with self.clock.lock:
-                while not self._is_closed and not self._may_go_on():
-                    self._changed.wait(self._pause_before_next())
-                if self._is_closed:
-                    return
-            with self._baton, self.clock.lock:
-                if not self._is_closed:
-                    self._go_on()
+                self._is_closed = True
+                self._changed.notify_all()
+            raise
+
+    def _await_next(self) -> bool:
+        """Wait until there is something to do; False once the lab is closed."""
+        with self.clock.lock:
+            while not self._is_closed and not self._may_go_on():
+                self._changed.wait(self._pause_before_next())
+            return not self._is_closed
 
     def _may_go_on(self) -> bool:
         return not self._is_held and (self._has_news or self._pause_before_next() == 0)
@@ -340,7 +353,7 @@ class ThreadStage(Timeline[_Member]):
             for n in self._members:
                 self.end(n)
             self._changed.notify_all()
-        if self._conductor.ident is not None:
+        if self._conductor.ident is not None and threading.current_thread() is not self._conductor:
             self._conductor.join(PATIENCE)
         dropped = 0
         for life in self._lives:

@@ -26,11 +26,16 @@ class _Member(Timed):
         self.lives = self.steps = 0
         self.is_frozen = False
         self.backlog: List[Any] = []  # flights and control messages that wait for a frozen member
+        self._due = NEVER
 
     @property
     def due(self) -> float:
         """When its timer runs out."""
-        return self.election.deadline if self.election is not None and not self.is_frozen else NEVER
+        return self._due
+
+    def look(self) -> None:
+        """Its deadline may have changed. Asking the election each time would take most of the time of a lab."""
+        self._due = self.election.deadline if self.election is not None and not self.is_frozen else NEVER
 
 
 class VirtualStage(Timeline[_Member]):
@@ -94,19 +99,21 @@ class VirtualStage(Timeline[_Member]):
 
     def end(self, n: str) -> None:
         self._members[n].election = None
+        self._members[n].look()
 
     def forget(self, n: str) -> None:
         self._members[n].disk = Saved()
 
     def freeze(self, n: str) -> None:
         self._members[n].is_frozen = True
+        self._members[n].look()
 
     def thaw(self, n: str) -> None:
         """It does not know that it is late before it has heard the first message."""
         member = self._members[n]
         backlog, member.backlog = member.backlog, []
-        member.is_frozen = False
-        is_late = False
+        member.is_frozen = is_late = False
+        member.look()
         while backlog:
             count = len(backlog) if is_late else 1
             self._turn(member, backlog[:count])
@@ -131,6 +138,8 @@ class VirtualStage(Timeline[_Member]):
 
     def apply_rules(self) -> None:
         """Elections look into the book themselves."""
+        for member in self._members.values():
+            member.look()
 
     def close(self) -> int:
         self._is_closed = True
@@ -164,6 +173,7 @@ class VirtualStage(Timeline[_Member]):
         if ready.saved is not None:
             member.disk = ready.saved
         member.steps += 1
+        member.look()
         self.recorder.step(member.n, Step.of(member.steps, self._now, heard, election, ready), flight)
         if flight is not None:
             self.links.heard(flight)
@@ -171,4 +181,5 @@ class VirtualStage(Timeline[_Member]):
             self.links.send(member.n, receiver, message)
         if election.role is Role.STOPPED:
             member.election = None
+            member.look()
             self.on_lost(member.n, "stopped")
