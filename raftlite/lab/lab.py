@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Dict, List, Optional, Type, Union
 
-import raftlite
 from raftlite.errors import ConfigError, StaleToken
 from raftlite.fencing import FencingGate
 from raftlite.lab.faults import LONGEST, Delay, Faults, check_delay, check_loss, check_scale
@@ -95,7 +95,7 @@ class Lab(Faults):
         timing, rules = plan.timing, plan.book.rules
         longest = timing.election_timeout * (1 + rules.jitter)
         return {
-            "raftlite": raftlite.__version__,
+            "raftlite": sys.modules["raftlite"].__version__,  # its public names are none of this module's affair
             "created": None if self.backend == "virtual" else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "backend": self.backend,
             "scale": plan.scale,
