@@ -2,6 +2,7 @@
 #
 #   make             check and test: what every change leaves green
 #   make demo        watch an election; installs nothing
+#   make lab         the classroom: a cluster to break, in the browser of this machine; installs nothing either
 #   make test        the quick tests
 #   make check       ruff and mypy
 #   make test-all    every test, slow ones too, on every CPython from 3.9 to 3.13 of this machine
@@ -20,13 +21,16 @@ MINUTES = 1
 # Only what the words install is to be imported.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: all demo test check test-all simulate chaos wheel clean
+.PHONY: all demo lab test check test-all simulate chaos wheel clean
 .NOTPARALLEL:
 
 all: check test
 
 demo:
 	@PYTHONPATH="$(CURDIR)" $(PYTHON) -m raftlite demo $(ARGS)
+
+lab:
+	@PYTHONPATH="$(CURDIR)" exec $(PYTHON) -m raftlite lab $(ARGS)
 
 test:
 	@$(PYTHON) tests/environment.py .venv test

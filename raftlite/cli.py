@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_simulate(commands)
     _add_trace(commands)
+    _add_lab(commands)
     return parser
 
 
@@ -195,6 +196,12 @@ def _add_trace(commands: Any) -> None:
     from raftlite.lab import trace_cli  # a file of its own, because no member needs it
 
     trace_cli.add_parser(commands)
+
+
+def _add_lab(commands: Any) -> None:
+    from raftlite.lab import lab_cli
+
+    lab_cli.add_parser(commands)
 
 
 _BOUNDS = {

@@ -1,0 +1,240 @@
+"""What a page looks at: a lab that runs with the scene that is played on it, or a recording. One page may replace it.
+
+requests ─▶ Session ─▶ Lab, Player     each request on a thread of its own; only `do` changes anything
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import Any, Callable, Dict, Mapping, Optional
+
+from raftlite.errors import ConfigError
+from raftlite.lab.lab import Lab
+from raftlite.lab.operations import Arguments, Refused, aligned, operate
+from raftlite.lab.player import Player
+from raftlite.lab.scenes import SCENES, SHOW, text
+from raftlite.lab.stage import LabClosed
+from raftlite.lab.trace import Trace, View
+
+MOST_RECORDS = 5_000  # in one answer
+FEWEST_NODES, MOST_NODES = 2, 9  # of a cluster that is started from the page: each has a digit
+
+MakeLab = Callable[..., Lab]
+
+
+class Session:
+    """Starts labs with `make_lab`, which takes keyword arguments of `Lab`, one at a time. Also a context manager.
+
+    It is empty until `fresh`, `scene` or `replay` is called. Any thread may call it.
+    """
+
+    def __init__(self, make_lab: MakeLab) -> None:
+        self._make_lab = make_lab
+        self._swapping = threading.Lock()
+        self._runs = 0
+        self._id = secrets.token_hex(4)  # a page that outlives the server must not take its records for the next one's
+        self.lab: Optional[Lab] = None
+        self.player: Optional[Player] = None
+        self._trace = Trace({"nodes": []})
+        self._name = ""
+        self._remark = ""  # what came of something that nobody waited for
+        self._remarks = 0
+        self._aligning: Optional[threading.Thread] = None
+
+    # --- What is looked at ------------------------------------------------------------------------
+
+    def fresh(self, **settings: Any) -> None:
+        """A new cluster and no scene. Raises what `Lab` raises; the cluster before has ended then all the same."""
+        self._swap(lambda: self._begin(settings, None))
+
+    def scene(self, name: str, nodes: Optional[int] = None) -> None:
+        """A new cluster, made for the scene of that name. Raises `ConfigError` for one that there is not."""
+        scene = SCENES.get(name)
+        if scene is None:
+            raise ConfigError(f"there is no scene {name[:60]!r}: they are {', '.join(SCENES)}")
+        settings = scene.settings() if nodes is None else scene.settings(nodes=nodes)
+        self._swap(lambda: self._begin(settings, scene))
+
+    def replay(self, trace: Trace, name: str = "") -> None:
+        """Nothing live: what is in `trace`."""
+
+        def begin() -> None:
+            self._trace, self._name = trace, name
+
+        self._swap(begin)
+
+    def close(self) -> None:
+        """End the lab. Twice is fine."""
+        with self._swapping:
+            self._end()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _swap(self, begin: Callable[[], None]) -> None:
+        with self._swapping:
+            self._end()
+            begin()
+            self._runs += 1
+
+    def _begin(self, settings: Mapping[str, Any], scene: Any) -> None:
+        lab = self._make_lab(**settings)
+        try:
+            self.player = None if scene is None else Player(lab, scene)
+        except BaseException:
+            lab.close()
+            raise
+        self.lab, self._trace, self._name = lab, lab.trace, ""
+
+    def _end(self) -> None:
+        player, lab, aligning = self.player, self.lab, self._aligning
+        self.player = self.lab = self._aligning = None
+        if lab is not None:
+            lab.close()
+        if player is not None:
+            player.close()
+        if aligning is not None:
+            aligning.join()
+
+    # --- Reading ----------------------------------------------------------------------------------
+
+    def state(self, after: int, limit: int) -> Dict[str, Any]:
+        """What a page needs that has the records up to the number `after`."""
+        lab, trace = self.lab, self._trace
+        # The time is read first: whatever happened before it is among the records, or comes with the next.
+        now = trace.t if lab is None else lab.now
+        view = View(trace.header) if lab is None else lab.view()
+        return {
+            "run": f"{self._id}-{self._runs}",
+            "name": self._name,
+            "header": trace.header,
+            "live": lab is not None,
+            "paused": view.is_clock_paused,
+            "scale": view.scale,
+            "now": now,
+            "can": {"pause": _has_own_clock(lab), "scale": _has_own_clock(lab)},
+            "scene": self._scene_state(),
+            "remark": {"number": self._remarks, "text": self._remark},
+            "truncated": trace.truncated,
+            "last": trace.last,
+            "events": trace.after(after, max(0, min(limit, MOST_RECORDS))),
+        }
+
+    def _scene_state(self) -> Optional[Dict[str, Any]]:
+        player = self.player
+        if player is None:
+            return None
+        return {
+            "name": player.scene.name,
+            "position": player.position,
+            "stops": len(player.stops),
+            "waiting": player.waiting,
+            "done": player.done,
+            "autoplay": player.is_autoplaying,
+            "stuck": player.text().get("stuck", ""),
+        }
+
+    @property
+    def trace(self) -> Trace:
+        """What is looked at."""
+        return self._trace
+
+    # --- Doing ------------------------------------------------------------------------------------
+
+    def do(self, name: str, arguments: Arguments) -> None:
+        """Carry out an operation of the page. Raises `Refused` and `ConfigError`, whose messages are to be shown."""
+        own = _OWN.get(name)
+        if own is not None:
+            return own(self, arguments)
+        try:
+            operate(self._live(), name, arguments)
+        except LabClosed:
+            raise Refused("the cluster has just been replaced by another one") from None
+
+    def _live(self) -> Lab:
+        if self.lab is None:
+            raise Refused("this is a recording: nothing can be done to it")
+        return self.lab
+
+    def _reset(self, arguments: Arguments) -> None:
+        nodes = arguments.get("nodes")
+        if nodes is not None and (not isinstance(nodes, int) or not FEWEST_NODES <= nodes <= MOST_NODES):
+            raise ConfigError(f"nodes is {nodes!r:.60}, but must be a whole number from {FEWEST_NODES} to {MOST_NODES}")
+        self.fresh(**({} if nodes is None else {"nodes": nodes}))
+
+    def _choose(self, arguments: Arguments) -> None:
+        name = arguments.get("name")
+        if not isinstance(name, str):
+            raise ConfigError("name must be that of a scene, or empty for free play")
+        if name:
+            self.scene(name)
+        else:
+            self.fresh()
+
+    def _next(self, _: Arguments) -> None:
+        """The next stop; after the last one the next scene of the show, whose first stop is begun by another call."""
+        player = self.player
+        if player is None:
+            self.scene(SHOW[0])
+        elif player.done:
+            following = SHOW[SHOW.index(player.scene.name) + 1 :] if player.scene.name in SHOW else []
+            if not following:
+                raise Refused("this was the last stop: choose another scene")
+            self.scene(following[0])
+        elif not player.next():
+            raise Refused("wait: this stop is not over")
+
+    def _autoplay(self, arguments: Arguments) -> None:
+        player = self.player
+        if player is None:
+            raise Refused("choose a scene first")
+        player.autoplay(bool(arguments.get("on", True)))
+
+    def _align(self, arguments: Arguments) -> None:
+        lab, nodes = self._live(), aligned(arguments)
+        if self._aligning is not None and self._aligning.is_alive():
+            raise Refused("the timers are being aligned: it waits until nothing is on its way")
+        self._aligning = threading.Thread(target=self._align_now, args=(lab, nodes), name="lab-align", daemon=True)
+        self._aligning.start()
+
+    def _align_now(self, lab: Lab, nodes: Any) -> None:
+        try:
+            lab.align(nodes, by="ui")
+        except (ConfigError, TimeoutError) as error:
+            self._remark, self._remarks = str(error), self._remarks + 1
+        except LabClosed:
+            pass
+
+
+def _has_own_clock(lab: Optional[Lab]) -> bool:
+    """Whether the clock is the lab's, which can be stopped and scaled, and not that of the system."""
+    return lab is not None and lab.backend != "processes"
+
+
+_OWN: Dict[str, Callable[[Session, Arguments], None]] = {
+    "reset": Session._reset,
+    "scene": Session._choose,
+    "next": Session._next,
+    "autoplay": Session._autoplay,
+    "align": Session._align,
+}
+
+
+def scenes_in_words(language: str = "en") -> Dict[str, Any]:
+    """Every scene with its texts, as the page shows them."""
+    words = text(language)["scenes"]
+    return {"show": list(SHOW), "scenes": [_in_words(name, words.get(name, {})) for name in SCENES]}
+
+
+def _in_words(name: str, words: Mapping[str, Any]) -> Dict[str, Any]:
+    return {
+        "name": name,
+        "title": words.get("title", name),
+        "summary": words.get("summary", ""),
+        "stops": list(words.get("stops", {}).values()),
+        "checks": list(words.get("checks", {}).values()),
+    }

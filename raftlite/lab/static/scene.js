@@ -1,0 +1,117 @@
+/* The scene: what the lecturer shows, a question before the decisive stop, and ticks for what must hold. */
+"use strict";
+
+(function (raftlite) {
+  const { html, text, set } = raftlite.draw;
+
+  class ScenePlayer {
+    constructor(element, act) {
+      const part = (name) => element.querySelector(`.${name}`);
+      Object.assign(this, {
+        element, act, choose: part("choose"), title: part("title"), dots: part("dots"), narration: part("narration"), question: part("question"),
+        answers: part("answers"), answer: part("answer-given"), checks: part("checks"), next: part("next"), previous: part("previous"), auto: part("auto"),
+      });
+      this.scenes = new Map();
+      this.choose.addEventListener("change", () => act.post({ op: "scene", name: this.choose.value }));
+      this.next.addEventListener("click", () => act.nextStop());
+      this.previous.addEventListener("click", () => act.previousStop());
+      this.auto.addEventListener("click", () => act.post({ op: "autoplay", on: this.auto.getAttribute("aria-pressed") !== "true" }));
+    }
+
+    load({ scenes, show }) {
+      this.scenes = new Map(scenes.map((scene) => [scene.name, scene]));
+      const option = (scene) => html("option", { value: scene.name }, scene.title || scene.name);
+      const group = (label, list) => html("optgroup", { label }, ...list.map(option));
+      const inShow = new Set(show);
+      this.choose.replaceChildren(
+        html("option", { value: "" }, "Free play"),
+        group("The ten-minute show", show.map((name) => this.scenes.get(name)).filter(Boolean)),
+        group("More scenes", scenes.filter((scene) => !inShow.has(scene.name))),
+      );
+      this.shown = null;
+    }
+
+    /** `scene` is the server's word: name, position, waiting, stops. Without a server the trace says it all. */
+    draw(frame, scene) {
+      const { narration, asked, answered, checks } = frame.view;
+      const question = asked.length ? asked[asked.length - 1] : null;
+      const name = scene ? scene.name : frame.sceneName;
+      const state = JSON.stringify([name, scene, narration && narration.i, question && question.i, answered && answered.answer.i, [...checks.values()].map((check) => check.i), frame.isLive, this.scenes.size]);
+      if (state === this.shown) return;
+      this.shown = state;
+      const told = this.scenes.get(name);
+      set(this.element, { class: `panel scene${narration ? " told" : ""}${answered ? " with-answer" : ""}` });
+      this.choose.value = this.scenes.has(name) ? name : "";
+      this.choose.hidden = !this.scenes.size;
+      text(this.title, told ? told.title : name || (this.scenes.size ? "" : "Recording"));
+      this.title.hidden = this.scenes.size > 0 && this.scenes.has(name);
+      text(this.narration, narration ? narration.text : told ? told.summary || "" : this.scenes.size ? "Five members, one leader. Choose a scene, press Page Down for the show, or break something." : "");
+      this.drawStops(scene, frame.isLive, told);
+      this.drawQuestion(question, told);
+      this.drawAnswer(answered, told);
+      this.drawChecks(checks, told);
+    }
+
+    drawStops(scene, isLive) {
+      const count = scene ? scene.stops : 0;
+      this.dots.replaceChildren(...Array.from({ length: count }, (_, k) => html("span", { class: k < scene.position ? "done" : "" })));
+      set(this.dots, { "aria-label": count ? `stop ${scene.position} of ${count}` : null, role: count ? "img" : null });
+      this.next.disabled = Boolean(scene) && isLive && !scene.waiting && !scene.done;
+      text(this.next.firstElementChild, scene && scene.done && isLive ? "Next scene" : "Next");
+      this.auto.hidden = !scene;
+      set(this.auto, { "aria-pressed": String(Boolean(scene && scene.autoplay)) });
+    }
+
+    drawQuestion(question, told) {
+      this.question.parentElement.hidden = !question;
+      const key = question && `${question.i} ${Boolean(told)}`;
+      if (!question || this.open === key) return;
+      this.open = key;
+      this.picked = null;
+      const stop = stopOf(question, told);
+      text(this.question, stop ? stop.question : question.text);
+      this.answers.replaceChildren(...((stop && stop.answers) || []).map((words, k) => this.newAnswer(words, k, question)));
+    }
+
+    newAnswer(words, k, question) {
+      const button = html("button", { type: "button", class: "answer", "aria-pressed": "false" }, html("b", {}, letter(k)), html("span", {}, words));
+      button.addEventListener("click", () => {
+        this.picked = { question: question.i, k };
+        for (const other of this.answers.children) set(other, { "aria-pressed": String(other === button) });
+      });
+      return button;
+    }
+
+    /** What was right, why, and whether that was predicted here. */
+    drawAnswer(answered, told) {
+      this.answer.hidden = !answered;
+      if (!answered) return;
+      const stop = answered.question && stopOf(answered.question, told);
+      const right = stop && stop.answers ? stop.answer : null;
+      const said = this.picked && answered.question && this.picked.question === answered.question.i ? this.picked.k : null;
+      this.answer.replaceChildren(
+        answered.question ? html("span", { class: "was" }, stop ? stop.question : answered.question.text) : "",
+        right === null ? "" : html("b", { class: "right" }, ` ✓ ${letter(right)} ${stop.answers[right]}`),
+        said === null || right === null ? "" : html("span", { class: said === right ? "hit" : "miss" }, said === right ? " (as you said)" : ` (you said ${letter(said)})`),
+        html("span", { class: "reason" }, ` ${right === null ? answered.answer.text : stop.because || ""}`));
+    }
+
+    drawChecks(checks, told) {
+      const names = told && Array.isArray(told.checks) ? told.checks : [];
+      const all = [...new Set([...names, ...checks.keys()])];
+      this.checks.replaceChildren(...all.map((name) => {
+        const check = checks.get(name);
+        const state = !check ? "open" : check.ok ? "ok" : "failed";
+        return html("li", { class: state, title: (check && check.why) || null },
+          html("b", { "aria-label": { open: "not yet known", ok: "holds", failed: "does not hold" }[state], role: "img" }, { open: "…", ok: "✓", failed: "✗" }[state]),
+          html("span", {}, check && !check.ok && check.why ? `${name}: ${check.why}` : name));
+      }));
+    }
+  }
+
+  const letter = (k) => String.fromCharCode(65 + k);
+  // The record has the choices too, for whoever has nothing but the record.
+  const stopOf = (question, told) => told && (told.stops || []).find((each) => each.question && question.text.startsWith(each.question));
+
+  raftlite.ScenePlayer = ScenePlayer;
+})((window.raftlite = window.raftlite || {}));
