@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import queue
+import sys
 import threading
 
 import pytest
@@ -79,7 +80,15 @@ def test_a_listener_gets_every_later_record_and_a_full_one_holds_up_nobody():
     assert wide.empty()
 
 
-def test_several_threads_may_record_and_no_number_is_given_twice():
+@pytest.fixture
+def threads_take_turns_often():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_several_threads_may_record_and_no_number_is_given_twice(threads_take_turns_often):
     trace = Trace(traces.header())
     begin = threading.Barrier(4)
 
