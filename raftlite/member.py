@@ -341,6 +341,7 @@ class Member:
                 self._listener.watch_membership(lambda: self._running().membership)
                 self._listener.answer_request = self._answer_request
                 self._listener.start()
+            undo.callback(self._thread.stop)  # Ctrl-C may come when it runs already
             self._thread.start()
             undo.pop_all()  # from now on the thread closes the nodes
 

@@ -87,6 +87,8 @@ class SQLiteStorage(Storage):
         self.path = Path(path).absolute()
         self._broken: Optional[str] = None
         self._database: Optional[sqlite3.Connection] = None
+        self._is_saving = False
+        self._lock = threading.Lock()  # for these two, never held while the disk works
         _open_storages.add(self)
         with _opening, self._translated("cannot open"):
             if not os.path.lexists(self.path):
@@ -105,25 +107,43 @@ class SQLiteStorage(Storage):
         return self._saved
 
     def save(self, saved: Saved) -> None:
-        if self._database is None:
-            raise StorageError(f"{self.path} is closed")
         if self._broken:
             raise StorageError(f"{self.path} failed before, so it is not written again: {self._broken}")
-        with self._translated("cannot save to"):
-            _write(self._database, saved)
+        with self._saving() as database, self._translated("cannot save to"):
+            _write(database, saved)
         self._saved = saved
 
     def close(self) -> None:
-        database, self._database = self._database, None
-        if database is not None:
-            with contextlib.suppress(sqlite3.Error):  # everything that was saved is durable already
-                database.close()
+        """Let others open it; while a save is under way, at the end of that."""
+        with self._lock:
+            database, self._database = self._database, None
+            is_saving = self._is_saving
+        if database is not None and not is_saving:
+            _close(database)
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[sqlite3.Connection]:
+        """SQLite crashes the process where a connection is closed that another thread works with."""
+        with self._lock:
+            database = self._database
+            if database is None:
+                raise StorageError(f"{self.path} is closed")
+            self._is_saving = True
+        try:
+            yield database
+        finally:
+            with self._lock:
+                self._is_saving = False
+                was_closed = self._database is None
+            if was_closed:
+                _close(database)
 
     def abandon_after_fork(self) -> None:
         # Closing the copy would fold the log into the file and delete it under the parent, whose next votes would
         # then go to a deleted file. So the copy is never closed, not even by the interpreter at its end.
         import ctypes
 
+        self._lock, self._is_saving = threading.Lock(), False  # another thread may have held the old one
         if self._database is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._database))
             self._database = None
@@ -155,6 +175,11 @@ class SQLiteStorage(Storage):
             raise
         except OSError as error:
             raise StorageError(f"{what} {self.path}: {error.strerror or error}") from error
+
+
+def _close(database: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):  # everything that was saved is durable already
+        database.close()
 
 
 def _create(path: Path) -> None:

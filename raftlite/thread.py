@@ -158,11 +158,12 @@ class ElectionThread(Contender):
         if self._thread.ident is not None:
             raise MemberStopped(f"{self.node_id} was started before; make a new ElectionThread with the same storage")
         self._was_started = self._is_running = True
-        self._callbacks.start()
         try:
+            self._callbacks.start()
             self._thread.start()
-        except BaseException:  # the system has no threads left
+        except BaseException:  # the system has no threads left; or Ctrl-C, and then it may run already
             self._was_started = self._is_running = False
+            self._put(Stop())
             self._callbacks.finish()
             raise
         return self

@@ -588,3 +588,25 @@ def test_the_key_is_not_shown(tmp_path):
     member = alone(listen=str(tmp_path / "a.sock"), authkey="very secret")
     assert "secret" not in repr(member)
     assert repr(alone()) == "Member('a', peers={}, listen=None)"
+
+
+def test_a_member_whose_start_is_interrupted_has_not_begun_and_may_be_started_again(tmp_path, monkeypatch, caplog):
+    """Ctrl-C, when its thread runs already: that must not go on as a member whose votes and listener are closed."""
+    begin = ElectionThread.start
+
+    def be_interrupted(thread):
+        begin(thread)
+        thread.wait_until_leader(PATIENCE)
+        raise KeyboardInterrupt
+
+    elected = queue.Queue()
+    member = alone(listen=str(tmp_path / "a.sock"), authkey=KEY, data_dir=tmp_path, on_elected=elected.put)
+    with monkeypatch.context() as patch:
+        patch.setattr(ElectionThread, "start", be_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            member.start()
+    assert elected.get(timeout=PATIENCE).lost.is_set()
+    assert not member.is_leader
+    with member:
+        assert member.wait_until_leader(PATIENCE).token == 2
+    assert caplog.records == []

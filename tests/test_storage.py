@@ -24,6 +24,7 @@ from raftlite import ElectionThread, Membership, MemoryStorage, NodeInfo, Saved,
 from raftlite import storage as storage_module
 from raftlite.storage import APPLICATION_ID, FORMAT_VERSION, file_name
 
+PATIENCE = 30.0
 MEMBERSHIP = Membership(
     4, 2, (NodeInfo("a", address="10.0.0.1:7600"), NodeInfo("b", address="/run/b.sock"), NodeInfo("c", voter=False))
 )
@@ -58,6 +59,42 @@ def used(path):
 def load(path):
     with closing(SQLiteStorage(path)) as storage:
         return storage.load()
+
+
+# --- A save during which somebody closes it ----------------------------------------------------------------------
+
+
+def test_a_save_that_has_begun_is_finished_by_whoever_saves_though_the_storage_is_closed(path, monkeypatch):
+    """A disk that hangs holds up no `stop`; to close a database under SQLite's feet would end the whole program."""
+    begun, go_on, failures = threading.Event(), threading.Event(), []
+    write = storage_module._write
+
+    def write_slowly(database, saved):
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        write(database, saved)
+
+    def save():
+        try:
+            storage.save(VOTE)
+        except StorageError as error:
+            failures.append(error)
+
+    storage = SQLiteStorage(path)
+    monkeypatch.setattr(storage_module, "_write", write_slowly)
+    saving = threading.Thread(target=save)
+    saving.start()
+    assert begun.wait(PATIENCE)
+    storage.close()
+    with pytest.raises(StorageError, match="another process or member has it open"):
+        SQLiteStorage(path)
+    go_on.set()
+    saving.join(PATIENCE)
+    assert failures == []
+    with pytest.raises(StorageError, match="is closed"):
+        storage.save(VOTE)
+    monkeypatch.undo()
+    assert load(path) == VOTE
 
 
 def refusal(path):

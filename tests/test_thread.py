@@ -120,6 +120,7 @@ def test_every_member_hears_who_leads():
     """`LeaderChanged` with the leader and its term arrives in each member's events."""
     with led_by_a() as threads:
         for thread in threads.values():
+            settle(thread)  # what it knows can be read before it has told it
             assert LeaderChanged("a", 1) in unread(thread, LeaderChanged)
             assert thread.wait_for_leader(0) == "a"
             assert thread.current_term == 1
@@ -398,6 +399,21 @@ def test_a_start_for_which_there_is_no_thread_leaves_none_behind(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", fail)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         new_thread().start()
+    eventually(lambda: not threads_of("a"), "ended")
+
+
+def test_a_start_that_ctrl_c_interrupts_leaves_no_thread_behind(monkeypatch):
+    """It may have begun by then; whoever sees the exception takes it for one that has not."""
+    begin = threading.Thread.start
+
+    def be_interrupted(thread):
+        begin(thread)
+        if thread.name == "raftlite-a":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", be_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        new_thread(min_nodes=1).start()
     eventually(lambda: not threads_of("a"), "ended")
 
 
