@@ -112,6 +112,10 @@ class Faults:
         if messages are always on their way, as they are while a leader is heard.
         """
         chosen = self._check_aligned(nodes)
+
+        def is_calm() -> bool:
+            return self._links.is_quiet and not any(self._hears_leader(n) for n in chosen)
+
         if self._stage.is_stopped and not self._links.is_quiet:
             raise ConfigError("the clock is stopped, so what is on its way never arrives: play() first")
 
@@ -127,9 +131,9 @@ class Faults:
                     self._stage.tell(n, SetTimer(late, "timer put off by hand"))
 
         patience = 4 * self.timing.election_timeout + 2 * self._links.slowest
-        if not self._stage.wait(patience, lambda: self._links.is_quiet, set_timers):
+        if not self._stage.wait(patience, is_calm, set_timers):
             raise TimeoutError(
-                f"messages were on their way for {patience:g} s on end, and each may set a timer anew: "
+                f"for {patience:g} s on end there was a leader, or a message on its way, that sets timers anew: "
                 "stop the leader first, or cut it off"
             )
 
@@ -195,6 +199,8 @@ class Faults:
             self._fault("delay", by, delay=[least, most])
             self._links.delay = (least, most)
             self._links.record()
+            self._book.takeover_step = takeover_step(most)
+            self._stage.apply_rules()
 
     def shape(self, sender: str, receiver: str, seconds: Optional[float], *, by: str = "api") -> None:
         """Whatever goes from `sender` to `receiver` takes exactly so long from now on, until `heal` or, here, None."""
@@ -264,6 +270,7 @@ class Faults:
         for peer in self.nodes:
             if peer != dead and (dead, peer) not in self._links.cut:
                 due = self._stage.now + self._links.seconds(dead, peer)
+                due = max(due, self._links.last_due(dead, peer))  # a connection ends after all that was sent over it
                 self._stage.agenda.at(due, self._proof_for(peer, dead, life))
 
     def _proof_for(self, peer: str, dead: str, life: int) -> Callable[[], None]:
@@ -278,6 +285,10 @@ class Faults:
 
     def _role(self, n: str) -> str:
         return self._recorder.view.nodes[n].role
+
+    def _hears_leader(self, n: str) -> bool:
+        reach = (other for other in self.nodes if other != n and (other, n) not in self._links.cut)
+        return any(self._is_up(other) and self._role(other) == "leader" for other in reach)
 
     def _with_timer(self) -> List[str]:
         """The members that have an election timer: those that run and do not lead."""
@@ -305,6 +316,11 @@ class Faults:
         if n not in self.nodes:
             raise ConfigError(f"{n!r} is no member: they are {', '.join(self.nodes)}")
         return n
+
+
+def takeover_step(slowest: float) -> float:
+    """A takeover pauses for milliseconds where links are faster than that; here it pauses for more than a round trip."""
+    return 2.2 * slowest
 
 
 def check_delay(seconds: Any) -> Tuple[float, float]:

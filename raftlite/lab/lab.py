@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Optional, Type, Union
 
 from raftlite.errors import ConfigError, StaleToken
 from raftlite.fencing import FencingGate
-from raftlite.lab.faults import LONGEST, Delay, Faults, check_delay, check_loss, check_scale
+from raftlite.lab.faults import LONGEST, Delay, Faults, check_delay, check_loss, check_scale, takeover_step
 from raftlite.lab.links import Links
 from raftlite.lab.recorder import Recorder
 from raftlite.lab.rules import ALL_RULES, RuleBook, Rules
@@ -67,11 +67,13 @@ class Lab(Faults):
             raise ConfigError(f"backend is {backend!r}, but must be one of {', '.join(BACKENDS)}")
         if not isinstance(rules, Rules):
             raise ConfigError(f"rules is {rules!r:.100}, but must be Rules(...)")
+        if not isinstance(seed, int):
+            raise ConfigError(f"seed is {seed!r:.100}, but must be a whole number")
         self.nodes: List[str] = [f"n{number}" for number in range(1, nodes + 1)]
         self.backend, self.seed, self.timing = backend, seed, check_timing(timing)
         least, most = check_delay(delay)
         self._proof = bool(proof)
-        self._book = RuleBook(rules, takeover_step=1.25 * most)
+        self._book = RuleBook(rules, takeover_step(most))
         self._random = random.Random(f"{seed} lab")
         self._gate = FencingGate("the resource")
         plan = Plan(tuple(self.nodes), seed, timing, check_scale(scale), self._book)

@@ -125,6 +125,11 @@ class Links:
         """Whether nothing is on its way; what is held, or waits for a frozen receiver, does not count."""
         return all(flight.due == NEVER for flight in self._flights)
 
+    def last_due(self, sender: str, receiver: str) -> float:
+        """When the last of what is on its way from one to the other arrives; 0 if nothing is."""
+        dues = [each.due for each in self._flights if (each.sender, each.receiver) == (sender, receiver)]
+        return max((due for due in dues if due != NEVER), default=0.0)
+
     @property
     def slowest(self) -> float:
         """The longest that a message may take, in seconds."""

@@ -104,6 +104,7 @@ class MemberProcess:
             settings["n"],
             [_Node(peer, self._outbox.put) for peer in settings["others"]],
             timing=Timing(**settings["timing"]),
+            min_nodes=settings["min_nodes"],
             storage=_Disk(saved_from_plain(settings["saved"]), self._outbox.put),
             inbox=self._inbox,
             clock=self._clock,
@@ -128,7 +129,7 @@ class MemberProcess:
         elif do == "tell":
             self._inbox.put(wire.control_from_plain(content["message"]))
         elif do == "rules":
-            self._book.rules = Rules(**content["rules"])
+            self._book.rules, self._book.takeover_step = Rules(**content["rules"]), content["takeover_step"]
             self._inbox.put(Look())
 
     # --- To the lab -------------------------------------------------------------------------------

@@ -278,6 +278,7 @@ class ProcessStage(Stage, forks.Forkable):
         return {
             "n": n,
             "others": plan.others(n),
+            "min_nodes": plan.min_nodes,
             "scale": plan.scale,
             "timing": asdict(plan.timing),
             "rules": asdict(plan.book.rules),
@@ -357,7 +358,7 @@ class ProcessStage(Stage, forks.Forkable):
 
     def apply_rules(self) -> None:
         for life in self._lives.values():
-            life.say(do="rules", rules=asdict(self.plan.book.rules))
+            life.say(do="rules", rules=asdict(self.plan.book.rules), takeover_step=self.plan.book.takeover_step)
 
     def close(self) -> int:
         with self._lock:

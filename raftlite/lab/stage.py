@@ -37,6 +37,11 @@ class Plan:
     def others(self, n: str) -> List[str]:
         return [other for other in self.nodes if other != n]
 
+    @property
+    def min_nodes(self) -> Optional[int]:
+        """A cluster of one has to be asked for."""
+        return 1 if len(self.nodes) == 1 else None
+
     def seed_of(self, n: str, inc: int) -> str:
         """What the random numbers of one life of a member come from."""
         return f"{self.seed} {n} {inc}"

@@ -63,6 +63,7 @@ class _Life:
             n,
             [_LabNode(peer, self) for peer in plan.others(n)],
             timing=plan.timing,
+            min_nodes=plan.min_nodes,
             storage=member.disk,
             inbox=self.inbox,
             clock=stage.clock,

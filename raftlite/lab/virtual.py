@@ -93,7 +93,9 @@ class VirtualStage(Timeline[_Member]):
             member.steps = 0
             member.is_frozen, member.backlog = False, []
             draws = plan.draws(n, member.lives)
-            member.election = LabElection(plan.book, n, member.disk, plan.others(n), plan.timing, rng=draws)
+            member.election = LabElection(
+                plan.book, n, member.disk, plan.others(n), plan.timing, plan.min_nodes, rng=draws
+            )
             self.recorder.started(n)
             self._step(member, member.election.start)
 
