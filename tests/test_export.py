@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -10,7 +12,7 @@ import pytest
 import traces
 from traces import Story, show
 
-from raftlite.lab.export import to_mermaid, to_shiviz, to_svg, to_text
+from raftlite.lab.export import to_html, to_mermaid, to_shiviz, to_svg, to_text
 from raftlite.lab.export.part import Part
 from raftlite.lab.export.svg_canvas import Canvas, box_of
 from raftlite.lab.export.svg_frame import Frame
@@ -162,6 +164,13 @@ def test_without_heartbeats_states_are_left_out_that_only_set_a_timer():
     assert not [record for record in part.records if record["k"] == "timer" and record["timer"] == "heartbeat"]
 
 
+def test_without_heartbeats_a_member_that_starts_again_as_it_was_is_shown_all_the_same(story):
+    story.stop("n1")
+    story.start("n1")
+    kinds = [record["k"] for record in Part(story.trace, heartbeats=False).records if record["n"] == "n1"]
+    assert kinds == ["start", "state", "fault", "stop", "start", "state"]
+
+
 def test_a_term_lasts_until_nobody_leads_or_stands_in_it_any_more():
     trace = show()
     ends = {}
@@ -179,8 +188,9 @@ def test_a_term_lasts_until_nobody_leads_or_stands_in_it_any_more():
 
 
 def test_journeys_are_all_messages_under_way_in_a_part(story):
-    """One that left before it, one within it, one that is lost, one in flight."""
+    """Two that left before it, one within it, one that is lost, one in flight."""
     story.send("n1", "n2", "vote_req", delay=3.0)
+    story.send("n2", "n1", "vote_req", delay=30.0)
     story.run(1.0)
     start = story.add("note", text="here")["i"]
     story.send("n1", "n3", "vote_req")
@@ -189,7 +199,7 @@ def test_journeys_are_all_messages_under_way_in_a_part(story):
     story.send("n3", "n1", "vote_resp")
     journeys = Part(story.trace, start=start).journeys()
     ends = [(send["m"], end["k"] if end else None) for send, end in journeys]
-    assert ends == [(1, "recv"), (2, "recv"), (3, "lost"), (4, None)]
+    assert ends == [(1, "recv"), (2, None), (3, "recv"), (4, "lost"), (5, None)]
 
 
 # --- SVG ------------------------------------------------------------------------------------------
@@ -413,6 +423,14 @@ def test_labels_do_not_cover_each_other():
     for one in boxes:
         for other in boxes:
             assert one is other or one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+def test_a_turned_label_takes_the_room_that_it_covers():
+    left, top, right, bottom = box_of("a label", (100.0, 100.0), 12, "middle", turned=30.0)
+    half = (right - left) / 2 - 1
+    assert top < 100 - half * 0.5
+    assert bottom > 100 + half * 0.5
+    assert box_of("a label", (100.0, 100.0), 12, "middle", turned=-30.0) == (left, top, right, bottom)
 
 
 def test_the_legend_names_what_is_drawn():
@@ -643,6 +661,32 @@ def test_the_table_has_a_column_for_each_member(story):
         "                                                       vote granted to n1\n"
         "    1.500                                              grants n1 its vote\n"
     )
+
+
+# --- HTML -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [show, hostile_trace])
+def test_the_page_holds_the_trace_and_nothing_that_it_says_gets_out_of_its_script(make):
+    trace = make()
+    page = to_html(trace)
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    (data,) = [script for script in scripts if script.startswith("window.RAFTLITE_TRACE = ")]
+    held = json.loads(data[len("window.RAFTLITE_TRACE = ") : -1])
+    assert held["records"] == [trace.header, *trace.records]
+    assert len(scripts) == page.count("<script") == page.lower().count("</script")
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for script in scripts:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+
+
+def test_the_page_ends_where_it_is_told_to():
+    trace = show()
+    held = re.search(r"window\.RAFTLITE_TRACE = (.*);</script>", to_html(trace, stop=7))[1]
+    assert json.loads(held)["records"] == [trace.header, *trace.records[:7]]
 
 
 # --- Words ----------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class Frame:
     def _pixels_of_a_second(self) -> float:
         beat = (self.part.trace.header.get("config") or {}).get("heartbeat") or 1.0
         duration = max(self.t_last - self.t_first, 1e-6)
-        return float(min(SECOND / max(beat, 1e-4), TALLEST / duration))
+        return float(min(SECOND / beat, TALLEST / duration))
 
     def _bottom(self) -> float:
         if self.is_real:
