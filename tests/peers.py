@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import socket
 import tempfile
+import threading
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -39,6 +41,19 @@ def listen(folder):
             return stack.enter_context(ConnectionListener(address, node_id=node_id, **options))
 
         yield listen
+
+
+@contextlib.contextmanager
+def read(inbox):
+    """Read `inbox` all the time on a thread, as an election does; yield a queue of what is read."""
+    messages = queue.Queue()
+    thread = threading.Thread(target=lambda: [messages.put(message) for message in iter(inbox.get, None)])
+    thread.start()
+    try:
+        yield messages
+    finally:
+        inbox.put(None)
+        thread.join()
 
 
 @pytest.fixture

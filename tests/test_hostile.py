@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
-from peers import KEY, channel_to, connected, ends, lines, peer_of, wait_for_line
+from peers import KEY, channel_to, connected, ends, lines, peer_of, read, wait_for_line
 from test_codec import MESSAGES, WRONG, is_refused_or_sound, mutated, plain
 from threads import PATIENCE
 
@@ -209,33 +209,30 @@ class Attacker:
         return expected
 
 
-def arrived(listener: ConnectionListener) -> List[Any]:
-    return [listener.inbox.get_nowait() for _ in range(listener.inbox.qsize())]
-
-
 def expect_listener_stands(listen: Any, log: Any, inputs: int, seconds: float, seed: int) -> int:
     """Attack until there were so many inputs, or for so long; return how many there were."""
     listener = listen("l", "127.0.0.1:0", timing=UNHURRIED)
     attacker, give_up_at = Attacker(listener, seed), time.monotonic() + seconds
-    threads = threading.active_count()
-    while attacker.inputs < inputs and time.monotonic() < give_up_at:
-        for _ in range(4):
-            attacker.attack()
-        expected = attacker.as_a_peer("a")
-        with peer_of(listener, "b") as good:
-            expected.append(Heartbeat(1, "b", attacker.inputs, (0, 1)))
-            good.send_bytes(encode(expected[-1]))
-            assert [message_to(listener) for _ in expected] == expected
-        assert listener.inbox.empty()
-        assert threading.active_count() <= threads + MOST_STRANGERS + 4
+    threads = threading.active_count() + 1
+    with read(listener.inbox) as messages:
+        while attacker.inputs < inputs and time.monotonic() < give_up_at:
+            for _ in range(4):
+                attacker.attack()
+            expected = attacker.as_a_peer("a")
+            with peer_of(listener, "b") as good:
+                expected.append(Heartbeat(1, "b", attacker.inputs, (0, 1)))
+                good.send_bytes(encode(expected[-1]))
+                assert [next_of(messages) for _ in expected] == expected
+            assert messages.empty()
+            assert threading.active_count() <= threads + MOST_STRANGERS + 4
     assert not lines(log, "", logging.ERROR)
     return attacker.inputs
 
 
-def message_to(listener: ConnectionListener) -> Any:
+def next_of(messages: Any) -> Any:
     """The next message; not that a process was replaced, as many a one here is."""
     while True:
-        message = listener.inbox.get(timeout=PATIENCE)
+        message = messages.get(timeout=PATIENCE)
         if not isinstance(message, PeerDown):
             return message
 

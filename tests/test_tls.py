@@ -23,7 +23,7 @@ import pytest
 from certificates import CLIENTS_ONLY, DAY, SERVERS_ONLY, Authority, password_pem
 from children import Child
 from middleman import Middleman
-from peers import connected, lines, wait_for_line
+from peers import connected, lines, read, wait_for_line
 from threads import PATIENCE, eventually
 
 import raftlite
@@ -101,19 +101,19 @@ def test_who_carries_the_packets_can_neither_read_nor_alter_them(ca, join, liste
     seen = bytearray()
     b, _ = join(ca.files("a"), ca.files("b"))
     c = listen("c", "127.0.0.1:0", ssl_context=ca.files("c").context)
-    with Middleman() as middleman:
+    with Middleman() as middleman, read(b.inbox) as messages:
         middleman.target = b.address
         middleman.alter = lambda data: seen.extend(data) or data
         node = connected(node_to("b", middleman.address, of=c))
         node.send_message(TimeoutNow(7, "c"))
-        assert b.inbox.get(timeout=PATIENCE) == TimeoutNow(7, "c")
+        assert messages.get(timeout=PATIENCE) == TimeoutNow(7, "c")
         assert len(seen) > 500
         assert not any(word in seen for word in (b"node_id", b"incarnation", b"TimeoutNow", b"CHALLENGE"))
         middleman.alter = lambda data: data[:-1] + bytes([data[-1] ^ 1])
         node.send_message(TimeoutNow(8, "c"))
         wait_for_line(log, "what was said was altered on its way", "b: closed the connection from c at 127.0.0.1")
         middleman.alter = lambda data: data
-    assert all(isinstance(message, PeerDown) or message.term == 7 for message in list(b.inbox.queue))
+    assert all(isinstance(message, PeerDown) or message.term == 7 for message in list(messages.queue))
 
 
 def test_a_message_that_is_written_in_parts_arrives(ca, join):

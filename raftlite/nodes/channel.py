@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import secrets
+import select
 import selectors
 import socket
 import struct
@@ -30,7 +31,7 @@ import time
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import answer_challenge, deliver_challenge
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, cast
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, cast
 
 from raftlite.codec import MAX_MESSAGE_BYTES, dump, load, shorten
 from raftlite.errors import MalformedMessage
@@ -89,7 +90,7 @@ class Identity:
 class Channel(forks.Forkable):
     """A socket that carries frames of bytes, as a `multiprocessing.connection.Connection` does; nothing is unpickled.
 
-    One thread reads, one writes; `shut_down`, from any thread, ends what they are doing.
+    One thread reads at a time, one writes; `shut_down`, from any thread, ends what they are doing.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -130,13 +131,34 @@ class Channel(forks.Forkable):
 
     def recv_bytes(self, maxlength: int = MAX_MESSAGE_BYTES) -> bytes:
         """Read one frame. Raises `EOFError` at the end, `OSError` for a late one, `MalformedMessage` for a long one."""
-        head = self._recv_exactly(_LENGTH.size)
+        return self._recv_exactly(self._length_of_frame(self._recv_exactly(_LENGTH.size), maxlength))
+
+    def _length_of_frame(self, head: bytes, maxlength: int = MAX_MESSAGE_BYTES) -> int:
         (length,) = _LENGTH.unpack(head)
         if not 0 <= length <= maxlength:
             if head.startswith(_TLS_BEGINS):
                 raise MalformedMessage("TLS is spoken there, but not here")
             raise MalformedMessage(f"a frame is longer than {maxlength} bytes")
-        return self._recv_exactly(length)
+        return int(length)
+
+    def recv_at_once(self) -> List[bytes]:
+        """The frames that are whole by now, without waiting. Raises as `recv_bytes` does, for nobody but its thread."""
+        self._received += self._read_at_once()
+        frames, begin, end = [], 0, len(self._received)
+        while end - begin >= _LENGTH.size:
+            after = begin + _LENGTH.size + self._length_of_frame(self._received[begin : begin + _LENGTH.size])
+            if after > end:
+                break
+            frames.append(self._received[begin + _LENGTH.size : after])
+            begin = after
+        self._received = self._received[begin:]
+        return frames
+
+    def wait_for_end(self) -> None:
+        """Wait until the peer has ended the connection, or `shut_down` has; what was sent before may be unread."""
+        poller = select.poll()
+        poller.register(self._socket, select.POLLRDHUP)
+        poller.poll()
 
     def _recv_exactly(self, length: int) -> bytes:
         while len(self._received) < length:
@@ -181,6 +203,16 @@ class Channel(forks.Forkable):
         """Some bytes of the frames that come in."""
         return self._receive()
 
+    def _read_at_once(self) -> bytes:
+        """Some bytes of the frames that have come in, perhaps none. Raises `EOFError` at the end."""
+        try:
+            part = self._socket.recv(MOST_AT_ONCE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
+        if not part:
+            raise EOFError
+        return part
+
     def has_input(self, seconds: float = 0.0) -> bool:
         """Whether a read would not block after `seconds`: on a channel that only writes, the peer has gone."""
         try:
@@ -205,6 +237,10 @@ class Channel(forks.Forkable):
             self._deadline = None
             with contextlib.suppress(OSError):  # it is closed
                 self._socket.settimeout(None)
+
+    def fileno(self) -> int:
+        """The descriptor of the socket; -1 when it is closed."""
+        return self._socket.fileno()
 
     @property
     def peer_address(self) -> Any:

@@ -1,7 +1,7 @@
 """`ConnectionListener`: hears what peers say over the connections that they dial, and finds out when one has died.
 
-    peer's ConnectionNode ═══▶ Acceptor: a thread a connection ─▶ authenticate, hello, welcome ─▶ messages ─▶ inbox
-                                                      └─ it ends ─▶ dial the peer's address: proof? ─▶ PeerDown
+    peer's ConnectionNode ═══▶ Acceptor: a thread a connection ─▶ authenticate, hello, welcome ─▶ inbox reads messages
+                                                      └─ it ends ─▶ dial the peer's address: proof? ─▶ PeerDown ─▶ inbox
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Optional, Set, Union
 from raftlite.codec import decode, shorten
 from raftlite.errors import ConfigError, MalformedMessage
 from raftlite.membership import LONGEST_ID, Membership, check_node_id
-from raftlite.messages import PeerDown
+from raftlite.messages import Message, PeerDown
 from raftlite.nodes import secure
 from raftlite.nodes.acceptor import Acceptor
 from raftlite.nodes.address import (
@@ -31,6 +31,7 @@ from raftlite.nodes.address import (
 )
 from raftlite.nodes.channel import PROTOCOL, Channel, Identity, Refused, quoted
 from raftlite.nodes.connection import HINT_PATIENCE, ConnectionNode, check_incarnation
+from raftlite.nodes.inbox import PollingInbox, new_inbox
 from raftlite.nodes.quiet import QuietLog
 from raftlite.timing import Timing
 
@@ -86,7 +87,6 @@ class ConnectionListener:
             )
         key = secure.CERTIFIED if tls is not None and authkey is None else _key(authkey)
         advertised = None if advertise is None else normalize(advertise)
-        self.inbox: queue.Queue[Any] = inbox if inbox is not None else queue.Queue()
         self.heard_at: Dict[str, str] = {}  # where members that dialled here say that they listen
         self.answer_request: Optional[AnswerRequest] = None  # answers `raftlite status` and the like
         self._timing = timing
@@ -97,6 +97,7 @@ class ConnectionListener:
         self._replaced: Set[str] = set()  # incarnations of visitors that fell silent, and another process came
         self._quiet = QuietLog(logger)
         self._acceptor = Acceptor(address, f"raftlite-{node_id}", self._serve, timing.message_timeout, tls)
+        self.inbox: queue.Queue[Any] = inbox if inbox is not None else new_inbox()
         self.address = self._acceptor.address
         self.identity = Identity(node_id, key, cluster, advertised or self.address, tls=tls)
 
@@ -135,6 +136,8 @@ class ConnectionListener:
     def close(self) -> None:
         """Stop listening, end every connection and thread. Twice is fine."""
         self._acceptor.close()
+        if isinstance(self.inbox, PollingInbox):
+            self.inbox.close()
 
     def __enter__(self) -> ConnectionListener:
         return self.start()
@@ -296,11 +299,9 @@ class ConnectionListener:
 
     def _read_messages(self, visitor: _Visitor) -> None:
         while True:
-            message = decode(visitor.channel.recv_bytes())
-            visitor.heard_at = time.monotonic()
-            sender, peer = message.sender_id, visitor.node_id
-            if sender != peer:
-                raise MalformedMessage(f"a message of {sender} came over the connection of {peer}")
+            if isinstance(self.inbox, PollingInbox) and self.inbox.has_reader:
+                self.inbox.read_to_the_end(visitor.channel, lambda data: _hear(visitor, data))
+            message = _hear(visitor, visitor.channel.recv_bytes())
             if self.inbox.qsize() < INBOX_LENGTH:
                 with contextlib.suppress(queue.Full):  # like any network, this one may lose a message
                     self.inbox.put_nowait(message)
@@ -320,6 +321,14 @@ class ConnectionListener:
         node = self._nodes.get(peer)
         if node is not None:
             node.hint()
+
+
+def _hear(visitor: _Visitor, data: bytes) -> Message:
+    message = decode(data)
+    visitor.heard_at = time.monotonic()
+    if message.sender_id != visitor.node_id:
+        raise MalformedMessage(f"a message of {message.sender_id} came over the connection of {visitor.node_id}")
+    return message
 
 
 def _host(remote: str) -> str:

@@ -214,6 +214,20 @@ class TlsChannel(Channel):
                     return data
                 raise EOFError
 
+    def _read_at_once(self) -> bytes:
+        self._incoming.write(super()._read_at_once())
+        data = b""
+        while True:  # what is left inside wakes nobody
+            try:
+                part = self._tls.read(MOST_AT_ONCE)
+            except ssl.SSLWantReadError:
+                return data
+            except ssl.SSLError as error:
+                self._fail(error)
+            if not part:
+                raise EOFError
+            data += part
+
     def _fail(self, error: ssl.SSLError) -> NoReturn:
         """A dialler hears only now, after its part of the handshake, that the listener does not accept it."""
         if isinstance(error, ssl.SSLZeroReturnError):
