@@ -159,14 +159,16 @@ class scheduler:
 @pytest.mark.slow
 def test_the_program_with_callbacks_works_on_one_of_three_machines(start_program: Any, here: Here) -> None:
     text = block("python", "# strictly paired")
-    for there, this in (('"a", peers', "name, peers"), ('["a"]', "[name]"), ("=5)", "=60)"), (" ...  ", ' print("x")')):
+    for there, this in (('"a", peers', "name, peers"), ('["a"]', "[name]"), ("=5)", "=60)"), (" ...  ", ' print("works")')):
         assert text.count(there) == 1
         text = text.replace(there, this)
     (here.folder / "program.py").write_text(SURROUNDINGS + here(text), encoding="utf-8")
     programs = {name: start_program("program.py", name) for name in "abc"}
-    first = one_that_prints(programs, "begins\nx")
-    programs.pop(first).kill()
-    second = programs[one_that_prints(programs, "begins\nx")]
+    first = programs.pop(one_that_prints(programs, "begins"))
+    first.wait_for("works")
+    first.kill()
+    second = programs[one_that_prints(programs, "begins")]
+    second.wait_for("works")
     for program in programs.values():
         program.interrupt()
         program.wait()
