@@ -159,7 +159,12 @@ class scheduler:
 @pytest.mark.slow
 def test_the_program_with_callbacks_works_on_one_of_three_machines(start_program: Any, here: Here) -> None:
     text = block("python", "# strictly paired")
-    for there, this in (('"a", peers', "name, peers"), ('["a"]', "[name]"), ("=5)", "=60)"), (" ...  ", ' print("works")')):
+    for there, this in (
+        ('"a", peers', "name, peers"),
+        ('["a"]', "[name]"),
+        ("=5)", "=60)"),
+        (" ...  ", ' print("works")'),
+    ):
         assert text.count(there) == 1
         text = text.replace(there, this)
     (here.folder / "program.py").write_text(SURROUNDINGS + here(text), encoding="utf-8")
