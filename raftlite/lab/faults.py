@@ -319,7 +319,7 @@ class Faults:
 
 
 def takeover_step(slowest: float) -> float:
-    """A takeover pauses for milliseconds where links are faster than that; here it pauses for more than a round trip."""
+    """A takeover pauses for milliseconds where links are faster than that; here, for more than a round trip."""
     return 2.2 * slowest
 
 

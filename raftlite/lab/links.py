@@ -75,8 +75,9 @@ class Links:
         """Put a message on its way, or lose it."""
         flight = Flight(next(self._numbers), 0, sender, receiver, message)
         lost = self._why_lost(flight)
-        due = self._now() + self.seconds(sender, receiver)
-        self._recorder.sent(flight, None if lost else due)
+        now = self._now()
+        due = now + self.seconds(sender, receiver)
+        self._recorder.sent(flight, now, None if lost else due)
         if lost:
             self._recorder.lost(flight, lost)
         else:

@@ -179,5 +179,5 @@ def _number(arguments: Arguments, name: str) -> float:
     return value
 
 
-def _is_list(value: Any, test: Callable[[Any], bool], most: int = 100) -> bool:
-    return isinstance(value, list) and len(value) <= most and all(map(test, value))
+def _is_list(value: Any, test: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(test, value))

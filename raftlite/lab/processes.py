@@ -48,7 +48,7 @@ class _Life:
         self.n = n
         self.line = line
         self.process = process
-        self.is_ready = self.has_begun = self.is_frozen = False
+        self.is_ready = self.has_begun = self.has_spoken = self.is_frozen = False
         self.waiting: List[Content] = []  # what it is to hear when it is no longer frozen
         self.flights: Dict[Tuple[int, int], Flight] = {}  # that it has been given and not dealt with
 
@@ -225,6 +225,9 @@ class ProcessStage(Stage, forks.Forkable):
         flight = self._take_flight(life, content)
         step = wire.step_from_plain(life.n, content, None if flight is None else flight.message)
         self.recorder.step(life.n, step, flight)
+        if not life.has_spoken:
+            life.has_spoken = True
+            self._changed.notify_all()
 
     def _take_flight(self, life: _Life, content: Content) -> Optional[Flight]:
         flight = None if content["flight"] is None else life.flights.pop(tuple(content["flight"]))
@@ -245,12 +248,14 @@ class ProcessStage(Stage, forks.Forkable):
         with self._lock:
             lives = [self._lives[n] for n in names if n in self._lives]
             began = self._changed.wait_for(
-                lambda: self._is_closed or all(life.has_begun or life.process.returncode is not None for life in lives),
+                lambda: (
+                    self._is_closed or all(life.has_spoken or life.process.returncode is not None for life in lives)
+                ),
                 _START_TAKES,
             )
             if self._is_closed:
                 raise LabClosed("the lab was closed")
-            failed = [life.n for life in lives if not life.has_begun]
+            failed = [life.n for life in lives if not life.has_spoken]
             if failed or not began:
                 raise MemberStopped(f"the process of {', '.join(failed)} has not begun: what it said is above")
 

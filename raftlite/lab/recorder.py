@@ -54,11 +54,12 @@ class Recorder:
 
     # --- Messages ---------------------------------------------------------------------------------
 
-    def sent(self, flight: Flight, eta: Optional[float]) -> None:
+    def sent(self, flight: Flight, at: float, eta: Optional[float]) -> None:
         message = flight.message
         self.record(
             "send",
             flight.sender,
+            at,
             m=flight.m,
             to=flight.receiver,
             type=wording.type_of(message),

@@ -8,13 +8,16 @@ its own name point here), and whatever changes something needs a header that onl
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import socket
 import socketserver
 import sys
 import threading
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Set, Tuple, Type
 from urllib.parse import parse_qs, unquote
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -29,6 +32,7 @@ LONGEST_DO = 64 * 1024  # bytes of an operation
 LONGEST_FILE = 64 * 1024 * 1024  # bytes of a recording; unpacked it may be as long as `loads` allows
 PATIENCE = 10.0  # seconds that a browser may be silent amid a request
 OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::\d{1,5})?")  # a name, and perhaps a port
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
@@ -114,7 +118,8 @@ class _Site:
 
     def _check_host(self, environ: Environ) -> None:
         host = environ.get("HTTP_HOST", "")
-        if _name_in(host).lower() not in self._names:
+        parts = _HOST.fullmatch(host)
+        if parts is None or parts[1].lower() not in self._names:
             raise Wrong(HTTPStatus.FORBIDDEN, f"this page is not to be had as {host[:80]!r}")
 
     def _check_origin(self, environ: Environ) -> None:
@@ -182,13 +187,6 @@ class _Site:
         return answer
 
 
-def _name_in(host: str) -> str:
-    """The host without its port."""
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
-
-
 def _json(content: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK, *headers: Tuple[str, str]) -> Answer:
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     return Answer(status, "application/json; charset=utf-8", body, headers)
@@ -252,6 +250,24 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 64
 
+    def __init__(self, *args: Any) -> None:
+        self._open: Set[socket.socket] = set()
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def end_requests(self) -> None:
+        """A browser that has connected and says nothing keeps nobody waiting."""
+        for request in list(self._open):
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, *_: Any) -> None:
         """A browser that goes away amid a request is nobody's mistake; anything else is shown."""
         if not isinstance(sys.exc_info()[1], (OSError, ValueError)):
@@ -273,6 +289,7 @@ class Serving:
         """Answer nobody any more."""
         self._server.shutdown()
         self._thread.join()
+        self._server.end_requests()
         self._server.server_close()
 
     def __enter__(self) -> Serving:

@@ -33,17 +33,21 @@ class Verdict:
 
 
 Look = Callable[[Evidence], Verdict]
-Contract = Callable[[Trace], List[Finding]]
 
 
-def contract(*checks: Tuple[str, Look]) -> Contract:
-    """The contract that consists of these checks, each a name and how to look."""
+class Contract:
+    """Checks, each a name and how to look. Called with a trace, it says what it finds."""
 
-    def look_at(trace: Trace) -> List[Finding]:
+    def __init__(self, *checks: Tuple[str, Look]) -> None:
+        self._checks = checks
+
+    @property
+    def names(self) -> List[str]:
+        return [name for name, _ in self._checks]
+
+    def __call__(self, trace: Trace) -> List[Finding]:
         evidence = Evidence(trace)
-        return [_find(name, look, evidence) for name, look in checks]
-
-    return look_at
+        return [_find(name, look, evidence) for name, look in self._checks]
 
 
 def _find(name: str, look: Look, evidence: Evidence) -> Finding:

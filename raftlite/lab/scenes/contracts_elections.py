@@ -7,9 +7,9 @@ from typing import Any, Callable, Dict, Tuple
 from raftlite.lab.scenes.contracts import (
     ONE_LEADER,
     SLACK,
+    Contract,
     Verdict,
     all_follow,
-    contract,
     fails,
     follows_at_last,
     holds,
@@ -36,7 +36,7 @@ def leader_in_time(e: Evidence) -> Verdict:
     return judged(at <= 3 * e.longest, "first-leader", **values)
 
 
-COLD_START = contract(("leader-in-time", leader_in_time), ("all-follow", all_follow), ONE_LEADER)
+COLD_START = Contract(("leader-in-time", leader_in_time), ("all-follow", all_follow), ONE_LEADER)
 
 
 # --- 2 Heartbeats -----------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def ten_rounds(e: Evidence) -> Verdict:
     return holds_if(min(counts) >= 10, "count", count=min(counts), needed=10)
 
 
-HEARTBEATS = contract(("same-term", same_term), ("timer-reset", timer_reset), ("ten-rounds", ten_rounds), ONE_LEADER)
+HEARTBEATS = Contract(("same-term", same_term), ("timer-reset", timer_reset), ("ten-rounds", ten_rounds), ONE_LEADER)
 
 
 # --- 3 The leader dies ------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def old_follows(e: Evidence) -> Verdict:
     return leads(again[0]) if again else follows_at_last(e, old)
 
 
-LEADER_DIES = contract(("new-leader", new_leader), ("gap", gap), ("old-follows", old_follows), ONE_LEADER)
+LEADER_DIES = Contract(("new-leader", new_leader), ("gap", gap), ("old-follows", old_follows), ONE_LEADER)
 
 
 # --- 4 Split vote -----------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def leader_after_split(e: Evidence) -> Verdict:
     return judged(later[0].term <= term + TERMS_UNTIL_SETTLED, "led", node=later[0].leader, term=later[0].term)
 
 
-SPLIT_VOTE = contract(("split", split), ("then-a-leader", leader_after_split), ONE_LEADER)
+SPLIT_VOTE = Contract(("split", split), ("then-a-leader", leader_after_split), ONE_LEADER)
 
 
 # --- 4b Why timeouts are random ---------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def leader_with_random(e: Evidence) -> Verdict:
     return was_elected(e, _equal_timeouts(e)[1])
 
 
-NO_JITTER = contract(("leaderless", leaderless), ("then-random", leader_with_random), ONE_LEADER)
+NO_JITTER = Contract(("leaderless", leaderless), ("then-random", leader_with_random), ONE_LEADER)
 
 
 # --- 14 Handing over --------------------------------------------------------------------------------------------------
@@ -182,4 +182,4 @@ def handed_over_in_time(e: Evidence) -> Verdict:
     return judged(seconds < e.shortest, "took", seconds=in_seconds(seconds))
 
 
-RESIGN = contract(("next-term", next_term), ("no-timeout", no_timeout), ("in-time", handed_over_in_time), ONE_LEADER)
+RESIGN = Contract(("next-term", next_term), ("no-timeout", no_timeout), ("in-time", handed_over_in_time), ONE_LEADER)

@@ -6,9 +6,9 @@ from typing import List, Tuple
 
 from raftlite.lab.scenes.contracts import (
     ONE_LEADER,
+    Contract,
     Finding,
     Verdict,
-    contract,
     follows_at_last,
     holds_if,
     in_seconds,
@@ -62,7 +62,7 @@ def leads_again(e: Evidence) -> Verdict:
     return was_elected(e, start["i"], term_above=e.reign_at(third["i"]).term)
 
 
-NO_QUORUM = contract(
+NO_QUORUM = Contract(
     ("three-are-enough", three_are_enough),
     ("steps-down", steps_down_without_quorum),
     ("nobody-leads", nobody_leads),
@@ -119,7 +119,7 @@ def sleeper_follows(e: Evidence) -> Verdict:
     return follows_at_last(e, e.fault("freeze")["n"])
 
 
-PAUSED_LEADER = contract(
+PAUSED_LEADER = Contract(
     ("second-leader", second_leader),
     ("acts-once", acts_once),
     ("refused", old_token_refused),
@@ -175,7 +175,7 @@ def leader_after_all(e: Evidence) -> Verdict:
     return was_elected(e, kill["i"], term_above=e.reign_at(kill["i"] - 1).term)
 
 
-AMNESIA = contract(
+AMNESIA = Contract(
     ("kept-one-leader", kept_one_leader),
     ("lost-two-leaders", lost_two_leaders),
     ("abstains", abstains),
@@ -214,6 +214,6 @@ def leads_with_majority(e: Evidence) -> Verdict:
     return was_elected(e, e.fault("start")["i"])
 
 
-EVEN_OR_ODD = contract(
+EVEN_OR_ODD = Contract(
     ("majority-leads", majority_leads), ("losses", losses), ("leads-again", leads_with_majority), ONE_LEADER
 )

@@ -6,8 +6,8 @@ from typing import List
 
 from raftlite.lab.scenes.contracts import (
     ONE_LEADER,
+    Contract,
     Verdict,
-    contract,
     everybody_follows,
     fails,
     follows_at_last,
@@ -60,7 +60,7 @@ def steps_down_before(e: Evidence) -> Verdict:
     return holds_if(is_right, "still-leads", node=old.leader, term=old.term)
 
 
-MINORITY_LEADER = contract(
+MINORITY_LEADER = Contract(
     ("majority-elects", majority_elects),
     ("terms-differ", terms_differ),
     ("steps-down-on-heal", steps_down_on_heal),
@@ -106,7 +106,7 @@ def new_term(e: Evidence) -> Verdict:
     return judged(is_right, "led", node=reign.leader, term=reign.term)
 
 
-DISRUPTIVE_FOLLOWER = contract(
+DISRUPTIVE_FOLLOWER = Contract(
     ("term-ran-ahead", term_ran_ahead),
     ("undisturbed", undisturbed),
     ("deposed", deposed),
@@ -144,7 +144,7 @@ def refused(e: Evidence) -> Verdict:
     return judged(len(answers) >= 3, "count", count=len(answers), needed=3)
 
 
-PRE_VOTE = contract(("term-stayed", term_stayed), ("same-leader", same_leader), ("refused", refused), ONE_LEADER)
+PRE_VOTE = Contract(("term-stayed", term_stayed), ("same-leader", same_leader), ("refused", refused), ONE_LEADER)
 
 
 # --- 11 A one-way link ------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def deaf_follows(e: Evidence) -> Verdict:
     return follows_at_last(e, e.reign_at(e.fault("rules")["i"]).leader)
 
 
-ONE_WAY = contract(("leads-on", leads_on), ("steps-down", steps_down_by_rule), ("follows", deaf_follows), ONE_LEADER)
+ONE_WAY = Contract(("leads-on", leads_on), ("steps-down", steps_down_by_rule), ("follows", deaf_follows), ONE_LEADER)
 
 
 # --- 12 A slow network ------------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def leader_when_fast(e: Evidence) -> Verdict:
     return was_elected(e, e.fault("delay", 1)["i"], term_above=e.reign_at(e.fault("delay")["i"]).term)
 
 
-SLOW_NETWORK = contract(
+SLOW_NETWORK = Contract(
     ("stepped-down", stepped_down),
     ("nobody-leads", nobody_leads_slowly),
     ("then-a-leader", leader_when_fast),
@@ -229,4 +229,4 @@ def leader_each_heal(e: Evidence) -> Verdict:
     return judged(len(heals) >= ROUNDS, "count", count=len(heals), needed=ROUNDS)
 
 
-CHAOS = contract(("leader-each-round", leader_each_round), ("leader-each-heal", leader_each_heal), ONE_LEADER)
+CHAOS = Contract(("leader-each-round", leader_each_round), ("leader-each-heal", leader_each_heal), ONE_LEADER)

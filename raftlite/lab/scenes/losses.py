@@ -118,7 +118,7 @@ def _vote_and_crash(play: Play) -> None:
     _found_anew(play)
     lab.cut(first, third, by=BY)
     _start_all_at_once(play)
-    lab.align([first], by=BY)
+    lab.align([first], at=lab.now + play.heartbeat, by=BY)
     play.until(lambda: play.state(voter).vote == first)
     lab.cut(first, voter, both=False, by=BY)
     play.until_role(first, "leader")

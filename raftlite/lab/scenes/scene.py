@@ -170,7 +170,7 @@ class Play:
         words = self._stop_words
         if "question" in words:
             self._asked = words
-            answers = "".join(f"\n{letter}) {answer}" for letter, answer in zip("abcdefgh", words["answers"]))
+            answers = "".join(f"\n{letter}) {answer}" for letter, answer in zip("ABCDEFGH", words["answers"]))
             self._note(words["question"] + answers, "question")
 
     def _answer(self) -> None:
@@ -178,7 +178,7 @@ class Play:
         self._asked = None
         if asked is not None:
             self._note(
-                f"{'abcdefgh'[asked['answer']]}) {asked['answers'][asked['answer']]}. {asked['because']}", "answer"
+                f"{'ABCDEFGH'[asked['answer']]}) {asked['answers'][asked['answer']]}. {asked['because']}", "answer"
             )
 
     def _note(self, words: str, kind: str) -> None:
