@@ -134,6 +134,8 @@ def _cause_response(before: Step, step: Step, response: RequestVoteResponse) -> 
         return f"{len({*before.votes, response.sender_id})} of {voters} would vote for it"
     if len(step.votes) > len(before.votes):
         return f"{response.sender_id} would vote for it" if response.pre_vote else f"vote of {response.sender_id}"
+    if step.membership != before.membership:
+        return f"learns from {response.sender_id} who belongs to the cluster"
     return _newer_term(before, step, response) or f"answer of {response.sender_id}"
 
 
@@ -206,12 +208,10 @@ def _judge_response(before: Step, step: Step, response: RequestVoteResponse) -> 
         return _stepped_down(before, step, response)
     if not response.vote_granted:
         return Result("noted", response.reason)
-    won = before.role in CANDIDATES and step.role is not before.role
+    won = before.role in CANDIDATES and step.role in (Role.CANDIDATE, Role.LEADER) and step.role is not before.role
     if won or len(step.votes) > len(before.votes):
-        count = len({*before.votes, response.sender_id})
-        return Result(
-            "counted", f"{count} of {len(step.membership.voters)} {'would' if response.pre_vote else 'votes'}"
-        )
+        share = f"{len({*before.votes, response.sender_id})} of {len(step.membership.voters)}"
+        return Result("counted", f"{share} would vote for it" if response.pre_vote else f"{share} votes")
     return Result("ignored", _too_late(before, response))
 
 
