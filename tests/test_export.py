@@ -276,7 +276,7 @@ def test_time_is_to_scale_where_it_is_real_and_a_row_for_each_event_in_order():
 
 def test_an_arrow_ends_at_its_receiver_and_a_lost_one_short_of_it(story):
     story.send("n1", "n3", "vote_req")
-    story.send("n1", "n3", "timeout_now", lost="loss")
+    story.send("n1", "n3", "timeout_now", lost="operator")
     story.run(1.0)
     root = drawn(story.trace)
     frame = Frame(Part(story.trace), "real")
@@ -288,7 +288,7 @@ def test_an_arrow_ends_at_its_receiver_and_a_lost_one_short_of_it(story):
     x1, _, x2, _ = ends["n1 → n3: vote?"]
     assert (x1 - frame.x("n1"), frame.x("n3") - x2) == (pytest.approx(12, abs=0.1), pytest.approx(12, abs=0.1))
     assert frame.x("n2") < ends["n1 → n3: your turn"][2] < frame.x("n3") - 50
-    assert "lost" in texts(root)
+    assert "dropped" in texts(root)
 
 
 def test_a_message_in_flight_is_dashed_and_ends_within_the_drawing(story):
@@ -371,6 +371,7 @@ def test_cut_links_are_named_as_groups_or_one_by_one():
     nodes = ["n1", "n2", "n3"]
     both = (("n1", "n2"), ("n2", "n1"), ("n1", "n3"), ("n3", "n1"))
     assert cut_words(both, nodes) == "cut: n1 | n2 n3"
+    assert cut_words((*both, ("n2", "n3")), nodes) == "cut: n1 — n2, n1 — n3, n2 → n3"
     assert cut_words(both[:2], nodes) == "cut: n1 — n2"
     assert cut_words(both[:1], nodes) == "cut: n1 → n2"
     everything = tuple((a, b) for a in nodes for b in nodes if a != b)
@@ -384,6 +385,7 @@ def test_the_strip_shows_who_led_in_each_term_and_where_nobody_did():
     found = {reign.term: reign for reign in reigns(frame)}
     assert {term: reign.node for term, reign in found.items()} == {1: "n2", 2: "n4", 3: None, 4: "n3"}
     assert found[1].stop > found[2].start, "the cut off leader goes on, in an older term"
+    assert found[2].stop == frame.y(next(record for record in show().records if record["k"] == "stop"))
     assert found[3].stop <= found[4].start
     assert {"T1: n2", "T2: n4", "T3: nobody", "T4: n3"} <= set(texts(drawn(show())))
 
@@ -620,8 +622,8 @@ def test_a_bar_begins_with_a_leader_and_ends_with_it():
 
 
 def test_a_bar_is_there_from_the_top_for_who_led_before():
-    lines = to_mermaid(show(), start=150, stop=160).splitlines()
-    assert "    activate n2" in lines
+    lines = to_mermaid(show(), start=166, stop=169).splitlines()
+    assert lines[6] == "    activate n2"
 
 
 def test_the_diagram_is_no_longer_than_mermaid_draws():
@@ -704,6 +706,10 @@ def test_a_narrator_says_what_has_changed(story):
         "is leader, term 1: 2 of 3 votes",
         "sets its timer: heartbeat sent",
     ]
+    story.stop("n2")
+    story.start("n2")
+    told = [narrator.tell(record) for record in story.trace.records if record["n"] == "n2"]
+    assert told[-3:] == ["is killed", "starts again (#2)", "is follower, term 1: started"]
 
 
 def test_every_kind_of_record_has_words():
