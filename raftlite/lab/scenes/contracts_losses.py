@@ -158,9 +158,9 @@ def lost_two_leaders(e: Evidence) -> Verdict:
 
 def _guarded(e: Evidence) -> Tuple[Record, Record]:
     """The death of the leader, and the start of the one that has lost its disk."""
-    begin, _ = e.stop(3)
-    wipe = e.fault("wipe", after=begin)
-    return e.fault("kill", after=begin), e.fault("start", after=wipe["i"])
+    kill = e.fault("kill", after=e.stop(3)[0])
+    wipe = e.fault("wipe", after=kill["i"])
+    return kill, e.fault("start", after=wipe["i"])
 
 
 def abstains(e: Evidence) -> Verdict:

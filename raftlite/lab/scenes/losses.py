@@ -126,13 +126,13 @@ def _vote_and_crash(play: Play) -> None:
 
 
 def _restart_with_vote(play: Play) -> None:
-    """It asks when the voter's promise is over, which holds for an election timeout after the start."""
+    """The third asks when the voter's promise is over, which holds for an election timeout after the start."""
     lab = play.lab
     _, voter, third = lab.nodes
     lab.start(voter, by=BY)
     lab.align([third], at=lab.now + play.timeout, by=BY)
-    play.until(lambda: play.state(third).term > 0)
-    lab.time_out(third, by=BY)
+    play.until(lambda: play.state(third).term > 0 and play.state(third).role in ("follower", "leader"))
+    lab.time_out(third, by=BY)  # it has learnt that the term is taken, and need not wait for long
     play.until_role(third, "leader")
     play.wait(play.heartbeat)
 
@@ -154,11 +154,14 @@ def _guard(play: Play) -> None:
     _found_anew(play)
     _start_all_at_once(play)
     play.wait(2.1 * play.timeout)  # then nobody else has to abstain
-    leader = play.until_settled()
-    victim = play.others(leader)[0]
+    calm_down(play)
+    leader = play.cast["leader"]
+    victim, other = play.others(leader)
     lab.kill(leader, by=BY)
+    play.wait(play.slowest)  # what the leader has sent last is not to reach the new life of the victim
     lab.wipe(victim, by=BY)
     lab.start(victim, by=BY)
+    lab.align([other], at=lab.now + play.timeout, by=BY)  # as early as can be, and too early
     play.until_settled(play.others())
 
 
