@@ -37,13 +37,13 @@ class Files(NamedTuple):
 class Authority:
     """A CA whose files are in `folder`."""
 
-    def __init__(self, folder: Path, name: str = "the CA of the tests") -> None:
+    def __init__(self, folder: Path, name: str = "the CA of the tests", lasts: datetime.timedelta = DAY) -> None:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         is_ca = [x509.BasicConstraints(ca=True, path_length=0)]
-        self.path = self._write("ca.pem", _signed(self._name, self._name, self._key, self._key, DAY, is_ca))
+        self.path = self._write("ca.pem", _signed(self._name, self._name, self._key, self._key, lasts, is_ca))
 
     def files(
         self,

@@ -280,7 +280,7 @@ def _why_not(certificate: Any, node_id: str) -> str:
 
 _WRONG_CERTIFICATE = {  # the codes of OpenSSL's X509_V_ERR_...
     9: "is not valid yet",
-    10: "has expired",
+    10: "has expired, or its CA has",  # which of the two, the ssl module does not tell
     18: "is self-signed",
     23: "was revoked",
     26: "is not meant for this: see its extended key usage",
@@ -288,7 +288,7 @@ _WRONG_CERTIFICATE = {  # the codes of OpenSSL's X509_V_ERR_...
 }
 
 _ALERTS = {
-    "CERTIFICATE_EXPIRED": "this side's certificate has expired",
+    "CERTIFICATE_EXPIRED": "this side's certificate has expired, or its CA has",
     "UNKNOWN_CA": "this side's certificate was not signed by the CA of the other side",
     "CERTIFICATE_REQUIRED": "this side shows no certificate",
     "CERTIFICATE_REVOKED": "this side's certificate was revoked",
