@@ -170,7 +170,7 @@ def test_a_certificate_of_another_ca_is_refused_and_both_sides_say_why(ca, other
 
 def test_where_the_ca_has_expired_both_sides_say_so(tmp_path, join, log):
     old = Authority(tmp_path / "old", lasts=-DAY / 24)
-    _, node = join(old.files("a"), old.files("b"))
+    join(old.files("a"), old.files("b"))
     wait_for_line(log, "certificate has expired, or its CA has", "a: b cannot be reached:")
     wait_for_line(log, "certificate has expired, or its CA has", "b: turned away 127.0.0.1:")
 
