@@ -77,7 +77,7 @@ class Lab(Faults):
         self._random = random.Random(f"{seed} lab")
         self._gate = FencingGate("the resource")
         plan = Plan(tuple(self.nodes), seed, timing, check_scale(scale), self._book)
-        self._stage: Stage = _stage_of(backend, plan)
+        self._stage: Stage = self._make_stage(plan)
         self.trace = Trace(self._header(plan, (least, most), check_loss(loss), scene))
         self._recorder = Recorder(self.trace, lambda: self._stage.now)
         self._links = Links(self._recorder, self._stage.agenda, lambda: self._stage.now, self._stage.deliver, seed)
@@ -92,6 +92,9 @@ class Lab(Faults):
         except BaseException:
             self.close()
             raise
+
+    def _make_stage(self, plan: Plan) -> Stage:
+        return _stage_of(self.backend, plan)
 
     def _header(self, plan: Plan, delay: Any, loss: float, scene: Optional[str]) -> Dict[str, Any]:
         timing, rules = plan.timing, plan.book.rules

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from raftlite.lab.session import Session
 
 EX_DATAERR, EX_NOINPUT = 65, 66
-CHECK = "check"
+EXERCISE = ("exercise", "check", "n3")  # words instead of a FILE
+FILE_HELP = "a recording to replay; or exercise, check or n3, and what they need"
 
 
 def add_parser(commands: Any) -> None:
@@ -33,9 +34,10 @@ def add_parser(commands: Any) -> None:
         "lab",
         help="watch a cluster in the browser, break it, and step back through its recording",
         description="Start a cluster and show it in the browser of this machine; or, with FILE, replay a recording. "
-        "Only this machine can reach the page. Ctrl-C ends it.",
+        "Only this machine can reach the page. Ctrl-C ends it. For students: `raftlite lab exercise [FOLDER]` writes an "
+        "exercise of 90 minutes, `raftlite lab check FOLDER...` marks it, `raftlite lab n3 [FILE]` lets you be a member.",
     )
-    lab.add_argument("what", nargs="*", metavar="FILE", help="a recording to replay; or `check` and the exercise")
+    lab.add_argument("what", nargs="*", metavar="FILE", help=FILE_HELP)
     _add_cluster(lab)
     _add_page(lab)
     _add_terminal(lab)
@@ -73,8 +75,8 @@ def _add_terminal(lab: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show what the options say until Ctrl-C; return the exit code."""
-    if options.what[:1] == [CHECK]:
-        return _check_exercise(options)
+    if options.what and options.what[0] in EXERCISE:
+        return _exercise(options)
     if len(options.what) > 1:
         options.usage_error("one recording can be replayed at a time")
     if options.scene == "list":
@@ -92,7 +94,7 @@ def _list_scenes() -> int:
     return EX_OK
 
 
-def _check_exercise(options: argparse.Namespace) -> int:
+def _exercise(options: argparse.Namespace) -> int:
     from raftlite.lab import exercise  # type: ignore[attr-defined,unused-ignore]
 
     code: int = exercise.run(options)

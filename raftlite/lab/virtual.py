@@ -7,7 +7,7 @@ wait ─▶ the next thing due ─▶ agenda: a message arrives ─▶ Election 
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Type
 
 from raftlite.election import Election, Ready, Role, Saved
 from raftlite.lab.links import NEVER, Flight
@@ -40,6 +40,8 @@ class _Member(Timed):
 
 class VirtualStage(Timeline[_Member]):
     """No thread, no process, no real time."""
+
+    election_class: Type[LabElection] = LabElection
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -93,7 +95,7 @@ class VirtualStage(Timeline[_Member]):
             member.steps = 0
             member.is_frozen, member.backlog = False, []
             draws = plan.draws(n, member.lives)
-            member.election = LabElection(
+            member.election = self.election_class(
                 plan.book, n, member.disk, plan.others(n), plan.timing, plan.min_nodes, rng=draws
             )
             self.recorder.started(n)
