@@ -14,6 +14,7 @@ import pytest
 from raftlite.errors import ConfigError
 from raftlite.lab import CLASSROOM, Lab, LabClosed, Rules, fold, lint, load
 from raftlite.lab.trace import leaders_by_term, to_jsonl
+from raftlite.timing import Timing
 
 EVERY = ["n1", "n2", "n3", "n4", "n5"]
 
@@ -200,6 +201,17 @@ def test_a_message_has_its_time_of_arrival_and_comes_then():
             send = sent[received["m"]]
             assert received["t"] == send["eta"]
             assert 0.4 <= send["eta"] - send["t"] <= 0.600001
+
+
+def test_no_message_overtakes_another_over_the_same_link():
+    """As over a connection. What a leader sends with its last breath must not come before what explains it."""
+    with a_lab(seed=5, delay=(0.1, 3.0), timing=Timing(heartbeat_interval=0.2, election_timeout=9.0)) as lab:
+        lab.elected()
+        lab.wait(20.0)
+        heard = [record for record in records(lab, "recv") if not record.get("copy")]
+        for a, b in ((a, b) for a in lab.nodes for b in lab.nodes):
+            order = [record["m"] for record in heard if (record["from"], record["n"]) == (a, b)]
+            assert order == sorted(order)
 
 
 # --- Members that end, begin and freeze ----------------------------------------------------------------------------

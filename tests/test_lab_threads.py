@@ -200,6 +200,23 @@ def test_a_member_that_fails_is_shown_as_failed(monkeypatch, caplog):
     assert "the disk is full" in caplog.text
 
 
+def test_a_member_for_which_there_is_no_thread_is_shown_as_failed(monkeypatch):
+    with a_lab(seed=2) as lab:
+        lab.kill("n1")
+
+        def refuse(self):
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError):
+                lab.start("n1")
+        assert not lab.is_up("n1")
+        lab.start("n1")
+        assert lab.elected()
+        assert is_sound(lab)
+
+
 def test_what_cannot_be_recorded_is_counted_and_said(monkeypatch, caplog, tmp_path):
     """A fault of the recorder is none of the members'."""
     with a_lab(3, seed=2, path=tmp_path / "run.jsonl") as lab:

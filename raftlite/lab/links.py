@@ -72,11 +72,11 @@ class Links:
     # --- Sending and arriving ---------------------------------------------------------------------
 
     def send(self, sender: str, receiver: str, message: Any) -> None:
-        """Put a message on its way, or lose it."""
+        """Put a message on its way, or lose it. None overtakes another over the same link, as over a connection."""
         flight = Flight(next(self._numbers), 0, sender, receiver, message)
         lost = self._why_lost(flight)
         now = self._now()
-        due = now + self.seconds(sender, receiver)
+        due = max(now + self.seconds(sender, receiver), self.last_due(sender, receiver))
         self._recorder.sent(flight, now, None if lost else due)
         if lost:
             self._recorder.lost(flight, lost)
@@ -127,9 +127,9 @@ class Links:
         return all(flight.due == NEVER for flight in self._flights)
 
     def last_due(self, sender: str, receiver: str) -> float:
-        """When the last of what is on its way from one to the other arrives; 0 if nothing is."""
-        dues = [each.due for each in self._flights if (each.sender, each.receiver) == (sender, receiver)]
-        return max((due for due in dues if due != NEVER), default=0.0)
+        """When the last of what is on its way from one to the other arrives; 0 if nothing is. A copy is no matter."""
+        link = [each for each in self._flights if each.receiver == receiver and each.sender == sender]
+        return max((each.due for each in link if each.due != NEVER and not each.copy), default=0.0)
 
     @property
     def slowest(self) -> float:

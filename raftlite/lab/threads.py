@@ -59,7 +59,7 @@ class _Life:
         self.inbox = LabInbox(stage.clock, stage.wake)
         self.thread = LabThread(
             plan.book,
-            self._end,
+            self.end,
             n,
             [_LabNode(peer, self) for peer in plan.others(n)],
             timing=plan.timing,
@@ -79,7 +79,7 @@ class _Life:
     def is_over(self) -> bool:
         return self.member.life is not self
 
-    def _end(self, failure: Optional[BaseException]) -> None:
+    def end(self, failure: Optional[BaseException]) -> None:
         with self.stage.clock.lock:
             self.has_ended = True
             if not self.is_over:
@@ -287,10 +287,14 @@ class ThreadStage(Timeline[_Member]):
         for n in names:
             member = self._members[n]
             member.lives += 1
-            member.life = _Life(self, member)
+            member.life = life = _Life(self, member)
             self.recorder.started(n)
-            member.life.thread.start()
-            self._lives.append(member.life)
+            self._lives.append(life)
+            try:
+                life.thread.start()
+            except BaseException as error:  # the system has no threads left
+                life.end(error)
+                raise
             self._settle()
 
     def end(self, n: str) -> None:
