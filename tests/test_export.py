@@ -354,6 +354,25 @@ def test_the_lane_shows_for_how_long_links_were_cut_and_whatever_else_was_done()
     assert any(text.startswith("“predict: who leads") for text in texts(root))
 
 
+def test_a_long_note_is_cut_in_the_drawing_and_whole_where_the_mouse_rests(story):
+    text = "a long story " * 50
+    story.add("note", text=text, by="scene", kind="narration")
+    story.stop("n1")
+    root = drawn(story.trace)
+    assert "kill n1" in texts(root), "what was done has its place before what was said"
+    assert any(shown.endswith(" …") for shown in texts(root))
+    assert text in titles(root)
+
+
+def test_whatever_is_written_below_the_last_record_is_above_the_legend(story):
+    for number in range(12):
+        story.add("check", name=f"the rule number {number} of some that all have long names", ok=True, why="")
+    root = drawn(story.trace)
+    below = [float(each.get("y")) for each in root.iter(f"{SVG}text") if each.text == "pre-candidate"]
+    assert max(float(each.get("y")) for each in root.iter(f"{SVG}text") if "rule number" in each.text) < below[0]
+    assert float(root.get("height")) > below[0]
+
+
 def test_links_that_were_cut_before_the_part_are_shown_from_its_top():
     trace = show()
     links = next(record["i"] for record in trace.records if record["k"] == "links")
@@ -428,11 +447,12 @@ def test_labels_do_not_cover_each_other():
 
 
 def test_a_turned_label_takes_the_room_that_it_covers():
-    left, top, right, bottom = box_of("a label", (100.0, 100.0), 12, "middle", turned=30.0)
+    label = "a label of some length"
+    left, top, right, bottom = box_of(label, (100.0, 100.0), 12, "middle", turned=30.0)
     half = (right - left) / 2 - 1
     assert top < 100 - half * 0.5
     assert bottom > 100 + half * 0.5
-    assert box_of("a label", (100.0, 100.0), 12, "middle", turned=-30.0) == (left, top, right, bottom)
+    assert box_of(label, (100.0, 100.0), 12, "middle", turned=-30.0) == (left, top, right, bottom)
 
 
 def test_the_legend_names_what_is_drawn():
@@ -680,7 +700,7 @@ def test_the_page_holds_the_trace_and_nothing_that_it_says_gets_out_of_its_scrip
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    for script in scripts:
+    for script in [*scripts, *re.findall(r"<style>(.*?)</style>", page, re.DOTALL)]:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
 
@@ -706,10 +726,14 @@ def test_a_narrator_says_what_has_changed(story):
         "is leader, term 1: 2 of 3 votes",
         "sets its timer: heartbeat sent",
     ]
-    story.stop("n2")
-    story.start("n2")
-    told = [narrator.tell(record) for record in story.trace.records if record["n"] == "n2"]
-    assert told[-3:] == ["is killed", "starts again (#2)", "is follower, term 1: started"]
+
+
+def test_a_narrator_says_what_a_member_is_that_has_started_again(story):
+    story.stop("n1")
+    story.start("n1")
+    narrator = Narrator()
+    told = [narrator.tell(record) for record in story.trace.records if record["n"] == "n1"]
+    assert told[-3:] == ["is killed", "starts again (#2)", "is follower, term 0: started"]
 
 
 def test_every_kind_of_record_has_words():

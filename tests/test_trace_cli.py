@@ -63,6 +63,7 @@ def test_places_are_records_or_times(run, recording):
         (("--start", 10, "--stop", 12), range(10, 13)),
         (("--start", "30.05s"), [record["i"] for record in trace.records if record["t"] > 30.05]),
         (("--start", "400s"), []),
+        (("--stop", "3.39s"), range(1, 11)),
         (("--stop", 0), []),
         (("--term", 3, "--stop", 360), range(358, 361)),
     ):

@@ -38,10 +38,10 @@ def to_svg(
     svg_lifelines.draw(canvas, frame)
     if frame.records:
         svg_messages.draw(canvas, frame)
-    height = frame.bottom + 40 + HEIGHT
     _draw_end(canvas, frame)
-    draw_legend(canvas, frame, frame.bottom + 40)
-    return _file(canvas, frame, height)
+    legend = max(frame.bottom, canvas.lowest) + 40
+    draw_legend(canvas, frame, legend)
+    return _file(canvas, frame, legend + HEIGHT)
 
 
 def _file(canvas: Canvas, frame: Frame, height: float) -> str:

@@ -12,6 +12,7 @@ from raftlite.lab.export.words import clean
 INK, PAPER, FAINT, GREY = "#1f2933", "#ffffff", "#e4e7eb", "#6b7280"
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7d3c98"
 FONT = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+LONGEST_TITLE = 2_000
 SIZE = 13  # of letters, in pixels
 
 Point = Tuple[float, float]
@@ -37,6 +38,7 @@ class Canvas:
 
     def __init__(self, layers: Sequence[str]) -> None:
         self._layers: Dict[str, List[str]] = {name: [] for name in layers}
+        self.lowest = 0.0  # where the lowest label ends
         self._taken: Dict[int, List[Box]] = {}  # by stripes of the height, so that few have to be compared
 
     def markup(self) -> str:
@@ -44,7 +46,7 @@ class Canvas:
 
     def shape(self, layer: str, name: str, title: str = "", **values: object) -> None:
         """Any element; what `title` says is shown where the mouse rests on it."""
-        inner = f"><title>{escape(clean(title))}</title></{name}>" if title else "/>"
+        inner = f"><title>{escape(clean(title, LONGEST_TITLE))}</title></{name}>" if title else "/>"
         self._layers[layer].append(f"<{name}{attributes(**values)}{inner}")
 
     def line(self, layer: str, start: Point, end: Point, title: str = "", **values: object) -> None:
@@ -79,6 +81,7 @@ class Canvas:
         return not any(_overlap(box, other) for stripe in _stripes(box) for other in self._taken.get(stripe, ()))
 
     def take(self, box: Box) -> None:
+        self.lowest = max(self.lowest, box[3])
         for stripe in _stripes(box):
             self._taken.setdefault(stripe, []).append(box)
 

@@ -9,10 +9,10 @@ from raftlite.lab.export.part import Part
 from raftlite.lab.trace import Record
 
 TIME_RIGHT = 58.0  # where the times end
-LANE_LEFT, LANE_RIGHT = 70.0, 236.0  # the lane of the faults
+LANE_RIGHT = 270.0  # where the lane of the faults ends
 GAP = 92.0  # between the lane and the first member
 COLUMN, NARROW = 150.0, 112.0  # between two members; narrow from eight members on
-STRIP = 240.0  # the width of what stands at the right: who led in each term
+STRIP = 270.0  # the width of what stands at the right: who led in each term
 TOP = 128.0  # where time begins
 ROW = 20.0  # in order
 SECOND = 96.0  # in real time, for a heartbeat a second
@@ -36,7 +36,7 @@ class Frame:
         step = COLUMN if len(self.nodes) < 8 else NARROW
         self.column = step
         self._x = {n: LANE_RIGHT + GAP + step * number for number, n in enumerate(self.nodes)}
-        self.strip = LANE_RIGHT + GAP + step * (len(self.nodes) - 1) + 128  # its left edge
+        self.strip = LANE_RIGHT + GAP + step * (len(self.nodes) - 1) + 150  # its left edge
         self.width = self.strip + STRIP
         self.t_first = self.records[0]["t"] if self.records else 0.0
         self.t_last = self.records[-1]["t"] if self.records else 0.0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import textwrap
 from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
-from raftlite.lab.export.svg_canvas import GREEN, GREY, INK, ORANGE, PURPLE, RED, SIZE, Canvas
+from raftlite.lab.export.svg_canvas import GREEN, GREY, INK, ORANGE, PAPER, PURPLE, RED, SIZE, Canvas
 from raftlite.lab.export.svg_frame import LANE_RIGHT, TOP, Frame
 from raftlite.lab.export.words import clean, describe, fault_words, pair_words
 from raftlite.lab.trace import Links, Record, View
 
 _BAR = 12.0  # the width of a bar
-_LETTERS = 24  # of a line in the lane
+_LETTERS, _LINES = 28, 5  # of a line in the lane, and how many
 _OF_LINKS = ("partition", "cut", "mend", "delay", "loss", "shape")  # the links that follow are shown instead
 
 
@@ -21,11 +21,14 @@ def draw_faults(canvas: Canvas, frame: Frame) -> None:
                 text_anchor="end")  # fmt: skip
     _draw_links(canvas, frame)
     for record in frame.records:
-        if record["k"] == "note":
-            _write(canvas, frame.y(record), f"“{clean(record['text'], 120)}”", GREY, "italic")
-        elif record["k"] == "fault" and record["op"] not in _OF_LINKS:
+        if record["k"] == "fault" and record["op"] not in _OF_LINKS:
             _write(canvas, frame.y(record), fault_words(record), INK, None)
             _dot(canvas, frame, record)
+    for record in frame.records:  # where there is room: what was done is worth more than what was said
+        if record["k"] == "note":
+            _write(canvas, frame.y(record), f"“{clean(record['text'])}”", GREY, "italic")
+            canvas.shape("lines", "circle", clean(record["text"], 2_000), cx=LANE_RIGHT, cy=frame.y(record), r=3.4,
+                         fill=PAPER, stroke=GREY, stroke_width=1.2)  # fmt: skip
 
 
 def _dot(canvas: Canvas, frame: Frame, record: Record) -> None:
@@ -66,14 +69,14 @@ def _bar(canvas: Canvas, frame: Frame, start: float, stop: float, words: str) ->
 
 def _write(canvas: Canvas, y: float, words: str, ink: str, style: Optional[str]) -> None:
     """At the right of the lane, a little lower where there is no room."""
-    lines = textwrap.wrap(words, _LETTERS)[:4]
+    lines = textwrap.wrap(words, _LETTERS, max_lines=_LINES, placeholder=" …")
     right, size = LANE_RIGHT - _BAR - 7, SIZE - 1.0
     for number, line in enumerate(lines):
-        spots = [(right, y + 4 + down + 13 * number) for down in range(0, 60, 6)]
+        spots = [(right, y + 4 + down + 14 * number) for down in range(0, 90, 6)]
         at = canvas.place(line, spots, size, "end")
         if at is None:
             return
-        y = at[1] - 4 - 13 * number
+        y = at[1] - 4 - 14 * number
         canvas.text("labels", at, line, halo=True, font_size=size, fill=ink, text_anchor="end", font_style=style,
                     font_weight="bold" if ink == PURPLE else None)  # fmt: skip
 
@@ -151,12 +154,12 @@ def _draw_reign(canvas: Canvas, x: float, reign: Reign) -> None:
 
 
 def _write_right(canvas: Canvas, x: float, y: float, words: str, ink: str, weight: str) -> None:
-    for number, line in enumerate(textwrap.wrap(words, 22)[:3]):
-        spots = [(x, y + 5 + down + 13 * number) for down in range(0, 60, 6)]
+    for number, line in enumerate(textwrap.wrap(words, 24, max_lines=6, placeholder=" …")):
+        spots = [(x, y + 5 + down + 15 * number) for down in range(0, 600, 6)]
         at = canvas.place(line, spots)
         if at is None:
             return
-        y = at[1] - 5 - 13 * number
+        y = at[1] - 5 - 15 * number
         canvas.text("labels", at, line, halo=True, font_size=SIZE, fill=ink, font_weight=weight)
 
 
