@@ -34,8 +34,8 @@ def add_parser(commands: Any) -> None:
         "lab",
         help="watch a cluster in the browser, break it, and step back through its recording",
         description="Start a cluster and show it in the browser of this machine; or, with FILE, replay a recording. "
-        "Only this machine can reach the page. Ctrl-C ends it. For students: `raftlite lab exercise [FOLDER]` writes an "
-        "exercise of 90 minutes, `raftlite lab check FOLDER...` marks it, `raftlite lab n3 [FILE]` lets you be a member.",
+        "Only this machine can reach the page. Ctrl-C ends it. For students: `raftlite lab exercise [FOLDER]` writes "
+        "an exercise of 90 minutes, `raftlite lab check FOLDER` marks it, `raftlite lab n3 [FILE]` makes you a member.",
     )
     lab.add_argument("what", nargs="*", metavar="FILE", help=FILE_HELP)
     _add_cluster(lab)

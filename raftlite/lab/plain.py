@@ -48,7 +48,7 @@ class PlainLines:
     def _is_news(self, record: Record) -> bool:
         kind = record["k"]
         if kind == "state":
-            is_new = self._shown.get(record["n"]) != _worth(record)
+            is_new = bool(self._shown.get(record["n"]) != _worth(record))
             self._shown[record["n"]] = _worth(record)
             return is_new
         if kind == "send":
