@@ -82,7 +82,7 @@ class Contender(ABC):
         if self.is_forked_copy:
             raise ForkedError(
                 f"{self.node_id} runs in the process that this one was forked from; "
-                "start a member here, under an id of its own"
+                "start it after the fork, or start a member here, under an id of its own"
             )
 
     def _wait(self, look: Callable[[], Optional[_Result]], timeout: Optional[float], missing: str) -> _Result:

@@ -45,7 +45,8 @@ class MemberStopped(RaftliteError, RuntimeError):
 
 
 class ForkedError(RaftliteError, RuntimeError):
-    """A member was used in a fork of the process that started it: start another there, under an id of its own."""
+    """A member was used in a fork of the process that started it. A daemon starts it after its forks; a worker needs
+    a member of its own, under an id of its own."""
 
 
 class StorageError(RaftliteError, OSError):

@@ -14,7 +14,7 @@ import weakref
 import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Iterator, Optional, Tuple, Union
+from typing import Any, Iterator, Optional, Set, Tuple, Union
 from urllib.parse import quote
 
 from raftlite.codec import membership_from_plain, membership_to_plain
@@ -147,6 +147,7 @@ class SQLiteStorage(Storage):
         if self._database is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._database))
             self._database = None
+            _open_in_the_parent.add(self.path)
 
     def _read(self) -> Saved:
         assert self._database is not None
@@ -166,7 +167,7 @@ class SQLiteStorage(Storage):
         except (sqlite3.Error, UnicodeError) as error:  # the latter where an error's own text is damaged
             self._broken = str(error)
             if "locked" in str(error):
-                raise StorageInUse(f"{what} {self.path}: another process or member has it open") from error
+                raise StorageInUse(f"{what} {self.path}: {self._who_has_it()}") from error
             why_not = _why_not_writable(self.path)
             if why_not:
                 raise StorageError(f"{what} {self.path}: {why_not}") from error
@@ -175,6 +176,11 @@ class SQLiteStorage(Storage):
             raise
         except OSError as error:
             raise StorageError(f"{what} {self.path}: {error.strerror or error}") from error
+
+    def _who_has_it(self) -> str:
+        if self.path in _open_in_the_parent:  # whose locks SQLite takes for its own, as long as this process lives
+            return "this process was forked from one that had it open; start the member after the fork"
+        return "another process or member has it open"
 
 
 def _close(database: sqlite3.Connection) -> None:
@@ -309,6 +315,7 @@ def _sync_directory(directory: Path) -> None:
 
 _opening = threading.Lock()  # as between processes, so between threads
 _open_storages: weakref.WeakSet[SQLiteStorage] = weakref.WeakSet()
+_open_in_the_parent: Set[Path] = set()  # when this process was forked
 
 
 def _load_ctypes_before_fork() -> None:

@@ -99,7 +99,8 @@ with ElectionThread("a", min_nodes=1) as member:
 """
     )
     assert child.read_line() == (
-        "a runs in the process that this one was forked from; start a member here, under an id of its own"
+        "a runs in the process that this one was forked from; "
+        "start it after the fork, or start a member here, under an id of its own"
     )
     child.expect("b True")
     assert child.wait() == 0
@@ -215,6 +216,35 @@ with member:
     second.expect("2")
     assert second.wait() == 0
     first.close_stdin()
+
+
+def test_a_daemon_that_was_forked_too_late_is_told_so(start_child, tmp_path):
+    """It has left its parent, which had started the member, and starts the same one; to it nobody else has the file."""
+    child = start_child(
+        MEMBER
+        + """
+member.start()
+member.wait_until_leader(30)
+if os.fork():
+    os._exit(0)
+for attempt in (lambda: member.wait_for_leader(), lambda: Member("a", min_nodes=1, data_dir=sys.argv[1]).start()):
+    try:
+        attempt()
+    except (ForkedError, StorageError) as error:
+        print(str(error).replace(sys.argv[1], "FOLDER"), flush=True)
+""",
+        tmp_path,
+        f"{tmp_path}/a.sock",
+    )
+    child.expect(
+        "a runs in the process that this one was forked from; "
+        "start it after the fork, or start a member here, under an id of its own"
+    )
+    child.expect(
+        "cannot open FOLDER/a.sqlite3: "
+        "this process was forked from one that had it open; start the member after the fork"
+    )
+    child.wait()
 
 
 @pytest.mark.parametrize("call", ["start", "wait_for_leader", "on_elected", "stop"])
