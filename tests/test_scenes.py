@@ -77,6 +77,7 @@ def test_more_scenes_keep_their_contract_with_threads(name):
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.timeout(400)
 @pytest.mark.skipif(os.name != "posix", reason="processes are stopped with SIGSTOP")
 @pytest.mark.parametrize("name", SCENES)
 def test_a_scene_keeps_its_contract_with_processes(name):

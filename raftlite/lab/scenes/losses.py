@@ -103,11 +103,12 @@ PAUSED_LEADER = Scene(
 
 
 def _found_anew(play: Play) -> None:
-    """A cluster in term 0, whatever there was before. It has not started yet."""
+    """A cluster in term 0, whatever there was before. Nobody reaches anybody until the last one has started."""
     lab = play.lab
     for n in lab.nodes:
         lab.wipe(n, by=BY)
-    lab.partition(by=BY)  # whatever was on its way is lost: it would tell the new cluster of the old one
+    lab.partition(by=BY)  # and what was on its way is lost: it would tell the new cluster of the old one
+    _start_all_at_once(play)
     lab.heal(by=BY)
 
 
@@ -117,7 +118,6 @@ def _vote_and_crash(play: Play) -> None:
     first, voter, third = lab.nodes
     _found_anew(play)
     lab.cut(first, third, by=BY)
-    _start_all_at_once(play)
     lab.align([first], at=lab.now + play.heartbeat, by=BY)
     play.until(lambda: play.state(voter).vote == first)
     lab.cut(first, voter, both=False, by=BY)
@@ -152,7 +152,6 @@ def _guard(play: Play) -> None:
     """An established cluster; when its leader dies, one of the two survivors loses its disk as well."""
     lab = play.lab
     _found_anew(play)
-    _start_all_at_once(play)
     play.wait(2.1 * play.timeout)  # then nobody else has to abstain
     calm_down(play)
     leader = play.cast["leader"]
