@@ -21,9 +21,7 @@ ROLES = {
     "candidate": ("C candidate", "bold orange1"),
     "leader": ("L leader", "bold green3"),
 }
-COLUMNS = (
-    ("member", 7), ("role", 15), ("term", 4), ("vote", 5), ("votes", 13), ("follows", 7), ("time left", 30), ("why", None)
-)  # fmt: skip
+COLUMNS = {"member": 7, "role": 15, "term": 4, "vote": 5, "votes": 13, "follows": 7, "time left": 30, "why": None}
 KEYS = "PgDn next · l leader killed · h heal · b all start · space pause · 1-9 choose: x stop/start z freeze t time out"
 MORE_KEYS = "c cut/mend · a align · s spread · [ ] delay · - + speed · q quit"
 NO_KEYS = "The input is no terminal, so there are no keys: Ctrl-C ends it."
@@ -71,7 +69,7 @@ def _head(moment: Moment) -> Text:
 
 def _members(moment: Moment) -> Table:
     table = Table(expand=True, pad_edge=False)
-    for name, width in COLUMNS:
+    for name, width in COLUMNS.items():
         table.add_column(name, width=width, ratio=None if width else 1, no_wrap=True, overflow="ellipsis")
     for number, n in enumerate(moment.header["nodes"], 1):
         table.add_row(*_row(moment, number, n), style="bold" if n == moment.selected else "")
