@@ -317,6 +317,13 @@ def test_a_file_without_end_is_refused_at_the_bound(monkeypatch):
         loads(lines(*({"k": "note", "text": "a" * 50} for _ in range(100))))
 
 
+def test_a_file_of_too_many_records_is_refused(monkeypatch):
+    monkeypatch.setattr(trace_file, "MOST_RECORDS", 9)
+    assert loads(lines(*[{"k": "note", "text": "a"}] * 9)).last == 9
+    with pytest.raises(TraceError, match="line 11: more than 9 records"):
+        loads(lines(*[{"k": "note", "text": "a"}] * 10))
+
+
 def test_a_path_that_cannot_be_read_is_an_oserror(tmp_path):
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "none.jsonl")

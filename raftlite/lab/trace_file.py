@@ -23,7 +23,8 @@ from raftlite.lab.trace_schema import MOST_NODES, clipped, why_no_header, why_wr
 AnyPath = Union[str, "os.PathLike[str]"]
 
 LONGEST_LINE = 1_000_000  # bytes
-LARGEST_FILE = 256_000_000  # bytes, after unpacking: more than a million records
+LARGEST_FILE = 256_000_000  # bytes, after unpacking
+MOST_RECORDS = 1_000_000  # ten hours of a cluster of five
 MOST_DIGITS = 20  # of a whole number
 LAST_WRITES = 2.0  # seconds that the records have to be written which are there when a file is closed
 _GZIP = b"\x1f\x8b"
@@ -172,6 +173,7 @@ class _Reader:
         """Keep the promises of `Trace`, and remember where the file did not."""
         i, t = record["i"], record["t"]
         number = trace.last + 1
+        self._refuse_if(f"more than {MOST_RECORDS:,} records" if number > MOST_RECORDS else "")
         if i != number:
             trace.problems.append(f"line {self._number}: the record says that it is {i}, but it is {number}")
         if t < trace.t:

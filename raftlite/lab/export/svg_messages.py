@@ -35,6 +35,9 @@ def draw(canvas: Canvas, frame: Frame) -> None:
     arrows = [arrow for journey in frame.part.journeys() for arrow in _arrows(frame, journey)]
     for arrow in arrows:
         _draw_arrow(canvas, arrow)
+        if arrow.loss:
+            x, y = arrow.end
+            canvas.take((x - 6, y - 6, x + 6, y + 6))
     # What is not said elsewhere gets its place first.
     for arrow in sorted(arrows, key=lambda each: (not each.loss, each.is_beat, each.is_trial)):
         if arrow.label:
