@@ -268,6 +268,19 @@ def test_with_proof_the_peers_of_a_killed_leader_take_over_without_waiting_for_a
         assert is_sound(lab)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_news_of_a_death_comes_after_the_last_words_of_the_dead(seed):
+    """As over a connection: or a heartbeat that comes later would say that the leader is alive."""
+    with a_lab(seed=seed, proof=True) as lab:
+        leader = lab.elected()
+        assert lab.wait_for(lambda: any(each["n"] == leader for each in lab.view().in_flight.values()), 10.0)
+        lab.kill(leader)
+        lab.wait(1.5)
+        for n in others(lab, leader):
+            proof = records(lab, "proof", n=n, of=leader)[0]
+            assert all(record["i"] < proof["i"] for record in records(lab, "recv", **{"n": n, "from": leader}))
+
+
 def test_a_power_cut_is_no_proof():
     with a_lab(seed=2, proof=True) as lab:
         lab.power(lab.elected())
@@ -302,6 +315,7 @@ def test_a_frozen_member_does_nothing_until_it_is_thawed():
         assert {record["k"] for record in during} <= {"lost"}
         assert lab.act(second)
         assert not lab.act(first)
+        assert records(lab, "act", by=first)[0]["why"] == f"{first} is frozen"
         lab.thaw(first)
         assert not lab.is_paused(first)
         assert lab.state(first).role == "follower"
@@ -417,6 +431,8 @@ def test_aligned_timers_run_out_together_and_nobody_interferes(seed):
         at = records(lab, "fault", op="align")[0]["at"]
         aligned = lab.trace.last
         lab.wait(at + 2.0 - lab.now)
+        refused = [record["why"] for record in lab.trace.records[aligned:] if record.get("result") == "refused"]
+        assert not any("was heard from" in why for why in refused)
         fired = [record for record in lab.trace.records[aligned:] if record["k"] == "timer"]
         assert [(record["n"], record["t"]) for record in fired] == [(n, at) for n in chosen]
 

@@ -15,7 +15,9 @@ from test_lab import do_something, is_sound, others, records
 from threads import PATIENCE, eventually
 
 from raftlite.errors import ConfigError, MemberStopped
-from raftlite.lab import Lab, LabClosed, Rules, member_process, processes, wire
+from raftlite.lab import CLASSROOM, Lab, LabClosed, Rules, life, member_process, processes, wire
+from raftlite.lab.rules import RuleBook
+from raftlite.lab.stage import Plan
 from raftlite.lab.trace import leaders_by_term
 from raftlite.line import Line
 from raftlite.messages import LeaderChanged
@@ -188,6 +190,16 @@ def test_rules_change_in_every_process():
         assert is_sound(lab)
 
 
+def test_rules_that_change_while_a_process_starts_hold_for_it():
+    with a_lab(seed=3) as lab:
+        lab.kill("n1")
+        with lab._stage.quiet():
+            lab._stage.start(["n1"])
+            lab.set_rules(Rules(jitter=0.0))
+        lab._stage.await_start(["n1"])
+        assert records(lab, "state", n="n1", why="started")[-1]["span"] == pytest.approx(3.0)
+
+
 def test_a_leader_resigns_and_a_timer_runs_out_by_hand():
     with a_lab(seed=3) as lab:
         first = lab.elected()
@@ -329,7 +341,7 @@ def test_a_fork_of_the_program_keeps_no_member_alive(start_child):
 
 
 def test_a_process_that_cannot_begin_is_said_so_and_leaves_nothing(monkeypatch):
-    monkeypatch.setattr(processes, "_BOOTSTRAP", "raise SystemExit(3)")
+    monkeypatch.setattr(life, "_BOOTSTRAP", "raise SystemExit(3)")
     with pytest.raises(MemberStopped, match="n1, n2, n3 has not begun"):
         a_lab()
 
@@ -339,7 +351,7 @@ def test_one_of_them_that_cannot_begin_later_is_said_so(monkeypatch):
         lab.elected()
         lab.kill("n1")
         with monkeypatch.context() as patch:
-            patch.setattr(processes, "_BOOTSTRAP", "raise SystemExit(3)")
+            patch.setattr(life, "_BOOTSTRAP", "raise SystemExit(3)")
             with pytest.raises(MemberStopped, match="the process of n1 has not begun"):
                 lab.start("n1")
         assert not lab.is_up("n1")
@@ -391,11 +403,12 @@ def test_a_step_arrives_as_it_was_told(monkeypatch):
 def test_a_lab_that_does_not_read_keeps_no_member_waiting(monkeypatch):
     """Steps are lost and counted; the messages that matter to the election are not."""
     monkeypatch.setattr(member_process, "MOST_WAITING", 3)
-    with Lab(1, backend="virtual") as lab:
-        settings = processes.ProcessStage._settings(_Like(lab._stage.plan), "n1")
+    stage = processes.ProcessStage(Plan(("n1",), 0, CLASSROOM, 0.001, RuleBook(Rules())))
+    settings = stage._settings("n1")
+    stage.close()
     line, theirs = Line.pair()
     with contextlib.closing(line), theirs:
-        member = member_process.MemberProcess(line, {**settings, "scale": 0.001})
+        member = member_process.MemberProcess(line, settings)
         with member._thread:
             member._thread.wait_until_leader(PATIENCE)
             eventually(lambda: member._thread.metrics()["steps_dropped_total"] > 5, "losing steps")
@@ -404,12 +417,3 @@ def test_a_lab_that_does_not_read_keeps_no_member_waiting(monkeypatch):
         told = [member._outbox.get_nowait() for _ in range(member._outbox.qsize())]
         assert sum(isinstance(each, tuple) for each in told) <= 3
         assert [each for each in told if not isinstance(each, tuple) and each["is"] == "saved"]
-
-
-class _Like:
-    """As much of a stage as the settings of a member are made of."""
-
-    def __init__(self, plan):
-        self.plan = plan
-        self._counts = {"n1": 1}
-        self._disks = {"n1": processes.Saved()}

@@ -116,7 +116,9 @@ class MemberProcess:
     def run(self) -> None:
         """Until the lab is gone."""
         self._line.send({"is": "ready"})
-        self._clock.origin = self._line.receive()["origin"]
+        beginning = self._line.receive()
+        self._clock.origin = beginning["origin"]
+        self._set_rules(beginning)  # they may have changed since it was started
         self._writer.start()
         self._thread.start()
         while True:
@@ -129,8 +131,11 @@ class MemberProcess:
         elif do == "tell":
             self._inbox.put(wire.control_from_plain(content["message"]))
         elif do == "rules":
-            self._book.rules, self._book.takeover_step = Rules(**content["rules"]), content["takeover_step"]
+            self._set_rules(content)
             self._inbox.put(Look())
+
+    def _set_rules(self, content: Content) -> None:
+        self._book.rules, self._book.takeover_step = Rules(**content["rules"]), content["takeover_step"]
 
     # --- To the lab -------------------------------------------------------------------------------
 

@@ -12,55 +12,28 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing.spawn
-import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from dataclasses import asdict
 from multiprocessing.connection import wait as wait_for_any
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional
 
 from raftlite.clock import boot_clock
 from raftlite.election import Saved
 from raftlite.errors import ConfigError, MemberStopped
 from raftlite.lab import wire
+from raftlite.lab.life import Life
 from raftlite.lab.links import NEVER, Flight
 from raftlite.lab.stage import Condition, LabClosed, Plan, Stage
 from raftlite.lab.waiter import Waiter
-from raftlite.line import Content, Line, saved_from_plain, saved_to_plain
+from raftlite.line import Content, saved_from_plain, saved_to_plain
 from raftlite.nodes import forks
 
 logger = logging.getLogger(__name__)
 
-_BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[1]); from raftlite.lab.member_process import main; main()"
 _START_TAKES = 30.0  # real seconds at most, on a machine that is very busy
 _LONGEST_WAIT = 3_600.0
-
-
-class _Life:
-    """One process of a member."""
-
-    def __init__(self, n: str, line: Line, process: subprocess.Popen[bytes]) -> None:
-        self.n = n
-        self.line = line
-        self.process = process
-        self.is_ready = self.has_begun = self.has_spoken = self.is_frozen = False
-        self.waiting: List[Content] = []  # what it is to hear when it is no longer frozen
-        self.flights: Dict[Tuple[int, int], Flight] = {}  # that it has been given and not dealt with
-
-    def say(self, **content: Any) -> None:
-        if self.is_frozen:
-            self.waiting.append(content)
-        else:
-            with contextlib.suppress(OSError):  # it is gone, as the end of the line will say
-                self.line.send(content)
-
-    def has_more(self) -> bool:
-        return bool(wait_for_any([self.line.fileno()], 0))
 
 
 class ProcessStage(Stage, forks.Forkable):
@@ -71,7 +44,7 @@ class ProcessStage(Stage, forks.Forkable):
         if not hasattr(signal, "SIGSTOP"):
             raise ConfigError("backend 'processes' needs a system that can freeze a process, as Linux and macOS can")
         self._disks: Dict[str, Saved] = {n: Saved() for n in plan.nodes}
-        self._lives: Dict[str, _Life] = {}
+        self._lives: Dict[str, Life] = {}
         self._counts: Dict[str, int] = dict.fromkeys(plan.nodes, 0)
         self._origin: Optional[float] = None
         self._dropped = 0
@@ -149,7 +122,7 @@ class ProcessStage(Stage, forks.Forkable):
     def _turn(self) -> None:
         """Wait for members, for the bell, and for what is due next; deal with it."""
         with self._lock:
-            sources: Dict[Any, _Life] = {} if self._is_closed else {life.line: life for life in self._lives.values()}
+            sources: Dict[Any, Life] = {} if self._is_closed else {life.line: life for life in self._lives.values()}
             pause = self._pause_before_next()
         ready = wait_for_any([*sources, self._bell], pause)
         with self._lock:
@@ -181,29 +154,36 @@ class ProcessStage(Stage, forks.Forkable):
 
     # --- What members say -------------------------------------------------------------------------
 
-    def _read(self, life: _Life) -> None:
+    def _read(self, life: Life) -> None:
         """One thing that it says, or that it is gone."""
         if self._lives.get(life.n) is not life or self._is_closed:
             return  # it has been ended since
+        if not self._listen(life):
+            was_well = not life.talks_nonsense
+            self._bury(life)
+            self._lose(life, "killed" if was_well and life.was_killed else "failed")
+        self._look_at_waiters()
+
+    def _listen(self, life: Life) -> bool:
+        """Hear one thing; False if that was the last."""
         try:
             self._hear(life, life.line.receive())
         except (EOFError, OSError):
-            self._bury(life)
-            self._lose(life, "killed" if life.process.returncode == -signal.SIGKILL else "failed")
+            return False
         except Exception:
+            life.talks_nonsense = True
             logger.exception("what the process of %s says makes no sense, so it is ended", life.n)
-            self._bury(life)
-            self._lose(life, "failed")
-        self._look_at_waiters()
+            return False
+        return True
 
-    def _lose(self, life: _Life, why: str) -> None:
+    def _lose(self, life: Life, why: str) -> None:
         """It has ended of its own accord."""
         if life.has_begun:
             self.on_lost(life.n, why)
         else:
             self._begin()  # the others have waited for it
 
-    def _hear(self, life: _Life, content: Content) -> None:
+    def _hear(self, life: Life, content: Content) -> None:
         kind = content["is"]
         if kind == "step":
             self._hear_step(life, content)
@@ -221,7 +201,7 @@ class ProcessStage(Stage, forks.Forkable):
             self._bury(life)
             self._lose(life, "stopped" if content["failure"] is None else "failed")
 
-    def _hear_step(self, life: _Life, content: Content) -> None:
+    def _hear_step(self, life: Life, content: Content) -> None:
         flight = self._take_flight(life, content)
         step = wire.step_from_plain(life.n, content, None if flight is None else flight.message)
         self.recorder.step(life.n, step, flight)
@@ -229,7 +209,7 @@ class ProcessStage(Stage, forks.Forkable):
             life.has_spoken = True
             self._changed.notify_all()
 
-    def _take_flight(self, life: _Life, content: Content) -> Optional[Flight]:
+    def _take_flight(self, life: Life, content: Content) -> Optional[Flight]:
         flight = None if content["flight"] is None else life.flights.pop(tuple(content["flight"]))
         if flight is not None:
             self.links.heard(flight)
@@ -242,15 +222,14 @@ class ProcessStage(Stage, forks.Forkable):
             self._hub.start()
         for n in names:
             if n not in self._lives:
-                self._lives[n] = self._spawn(n)
+                self._counts[n] += 1
+                self._lives[n] = Life(n, self._settings(n))
 
     def await_start(self, names: List[str]) -> None:
         with self._lock:
             lives = [self._lives[n] for n in names if n in self._lives]
             began = self._changed.wait_for(
-                lambda: (
-                    self._is_closed or all(life.has_spoken or life.process.returncode is not None for life in lives)
-                ),
+                lambda: self._is_closed or all(life.has_spoken or life.has_ended for life in lives),
                 _START_TAKES,
             )
             if self._is_closed:
@@ -258,25 +237,6 @@ class ProcessStage(Stage, forks.Forkable):
             failed = [life.n for life in lives if not life.has_spoken]
             if failed or not began:
                 raise MemberStopped(f"the process of {', '.join(failed)} has not begun: what it said is above")
-
-    def _spawn(self, n: str) -> _Life:
-        with forks.lock:
-            line, theirs = Line.pair()
-            try:
-                with theirs:
-                    command = [os.fsdecode(multiprocessing.spawn.get_executable()), "-I", "-S"]
-                    command += ["-B"] if sys.dont_write_bytecode else []
-                    place = str(Path(__file__).resolve().parent.parent.parent)
-                    command += ["-c", _BOOTSTRAP, place, str(theirs.fileno())]
-                    null = subprocess.DEVNULL
-                    process = subprocess.Popen(command, stdin=null, stdout=null, pass_fds=(theirs.fileno(),))
-            except BaseException:
-                line.close()
-                raise
-        life = _Life(n, line, process)
-        self._counts[n] += 1
-        life.say(**self._settings(n))
-        return life
 
     def _settings(self, n: str) -> Content:
         plan = self.plan
@@ -286,8 +246,7 @@ class ProcessStage(Stage, forks.Forkable):
             "min_nodes": plan.min_nodes,
             "scale": plan.scale,
             "timing": asdict(plan.timing),
-            "rules": asdict(plan.book.rules),
-            "takeover_step": plan.book.takeover_step,
+            **self._rules(),
             "draws": plan.seed_of(n, self._counts[n]),
             "saved": saved_to_plain(self._disks[n]),
         }
@@ -302,24 +261,21 @@ class ProcessStage(Stage, forks.Forkable):
             if life.is_ready and not life.has_begun:
                 life.has_begun = True
                 self.recorder.started(life.n)
-                life.say(origin=self._origin)
+                life.say(origin=self._origin, **self._rules())
         self._changed.notify_all()
 
     def end(self, n: str) -> None:
         """What it has said before is heard: it was on its way."""
         life = self._lives.pop(n)
-        life.process.kill()
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                self._hear(life, life.line.receive())
+        life.kill()
+        while self._listen(life):
+            pass
         self._bury(life)
 
-    def _bury(self, life: _Life) -> None:
+    def _bury(self, life: Life) -> None:
         if self._lives.get(life.n) is life:
             del self._lives[life.n]
-        life.process.kill()
-        life.process.wait()
-        life.line.close()
+        life.bury()
         self._changed.notify_all()
 
     def forget(self, n: str) -> None:
@@ -328,24 +284,16 @@ class ProcessStage(Stage, forks.Forkable):
     def freeze(self, n: str) -> None:
         """What it has said before it was frozen is heard before this returns."""
         life = self._lives[n]
-        life.process.send_signal(signal.SIGSTOP)
-        if hasattr(os, "waitid"):
-            os.waitid(os.P_PID, life.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        while self._lives.get(n) is life and life.has_more():
+        life.freeze()
+        while self._lives.get(n) is life and life.hears_more():
             self._read(life)
-        life.is_frozen = True
 
     def thaw(self, n: str) -> None:
-        life = self._lives[n]
-        life.is_frozen = False
-        life.process.send_signal(signal.SIGCONT)
-        waiting, life.waiting = life.waiting, []
-        for content in waiting:
-            life.say(**content)
+        self._lives[n].thaw()
 
     def pid(self, n: str) -> Optional[int]:
         life = self._lives.get(n)
-        return None if life is None else life.process.pid
+        return None if life is None else life.pid
 
     def deliver(self, flight: Flight) -> bool:
         life = self._lives.get(flight.receiver)
@@ -363,13 +311,18 @@ class ProcessStage(Stage, forks.Forkable):
 
     def apply_rules(self) -> None:
         for life in self._lives.values():
-            life.say(do="rules", rules=asdict(self.plan.book.rules), takeover_step=self.plan.book.takeover_step)
+            if life.has_begun:
+                life.say(do="rules", **self._rules())
+
+    def _rules(self) -> Content:
+        book = self.plan.book
+        return {"rules": asdict(book.rules), "takeover_step": book.takeover_step}
 
     def close(self) -> int:
         with self._lock:
             self._is_closed = True
             for life in list(self._lives.values()):
-                life.process.kill()
+                life.kill()
             for life in list(self._lives.values()):
                 self._bury(life)
             self._changed.notify_all()
@@ -386,7 +339,6 @@ class ProcessStage(Stage, forks.Forkable):
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         for life in self._lives.values():
-            life.line.close()
-            life.process.returncode = 0  # it is the parent's child
+            life.abandon_after_fork()
         self._bell.close()
         self._rope.close()
