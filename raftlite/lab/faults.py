@@ -137,12 +137,13 @@ class Faults:
                 "stop the leader first, or cut it off"
             )
 
-    def spread(self, *, by: str = "api") -> None:
-        """Set the election timers of all so far apart that they cannot meet."""
+    def spread(self, nodes: Optional[Iterable[str]] = None, *, by: str = "api") -> None:
+        """Set the election timers of `nodes` (default: all) so far apart that they are unlikely to meet."""
         with self._stage.quiet():
-            names = self._with_timer()
+            chosen = {self._check(n) for n in (self.nodes if nodes is None else nodes)}
+            names = [n for n in self._with_timer() if n in chosen]
             order = sorted(names, key=lambda _: self._random.random())
-            self._fault("spread", by)
+            self._fault("spread", by, nodes=names)
             timeout = self.timing.election_timeout
             for place, n in enumerate(order):
                 at = self._stage.now + timeout * (1 + place / len(order))

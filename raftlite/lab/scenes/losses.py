@@ -27,6 +27,7 @@ def _kill_third(play: Play) -> None:
 
 def _start_one(play: Play) -> None:
     play.lab.start(_dead(play)[0], by=BY)
+    play.spread(play.others())
     play.until_settled(play.others())
 
 
@@ -186,6 +187,8 @@ def _kill_leader_and_look(play: Play) -> None:
     find_leader_among_living(play)
     play.lab.kill(play.cast["leader"], by=BY)
     if _has_majority(play):
+        play.wait(play.slowest)  # the last heartbeats arrive, and set timers anew
+        play.spread(play.others())
         find_leader_among_living(play)
     else:
         play.wait(4 * play.timeout)

@@ -16,6 +16,7 @@ def _cut_off_leader(play: Play) -> None:
     leader = play.cast["leader"]
     mate, *majority = play.others(leader)
     play.lab.partition([leader, mate], majority, by=BY)
+    play.spread(majority)
     play.until_settled(majority)
 
 

@@ -249,6 +249,13 @@ class Play:
         awake = [state for state in map(self.state, members) if state.is_up and not state.is_paused]
         return leader if all((state.leader, state.term) == (leader, term) for state in awake) else None
 
+    def spread(self, members: Sequence[str]) -> None:
+        """Let the election timers of `members` run out one after the other, where each of their votes is needed.
+
+        Otherwise two who stand at once would keep everybody waiting for half a minute, time and again.
+        """
+        self.lab.spread(members, by=BY)
+
     def until_role(self, members: Union[str, Sequence[str]], *roles: str) -> str:
         """Wait until one of `members` has one of `roles`; return its id."""
         names = [members] if isinstance(members, str) else list(members)
