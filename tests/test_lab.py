@@ -150,8 +150,8 @@ def test_a_state_shows_when_its_timer_is_due_and_for_how_long_it_was_set():
 
 
 def test_the_lease_is_recorded_whenever_it_changes():
-    """Or a leader would look as if its time were over while it is not."""
-    with a_lab(seed=3) as lab:
+    """Or a leader would look as if its time were over: here an answer comes after the next heartbeat."""
+    with a_lab(seed=3, delay=0.9) as lab:
         leader = lab.elected()
         for _ in range(200):
             lab.wait(0.1)
@@ -617,6 +617,19 @@ def test_with_pre_vote_and_check_quorum_it_comes_back_in_peace():
         assert disturbed(Rules(), seed) == (0, 0)
 
 
+@pytest.mark.parametrize("check_quorum", [False, True])
+def test_without_check_quorum_voters_listen_to_a_candidate_although_they_hear_a_leader(check_quorum):
+    with a_lab(seed=3, rules=Rules(pre_vote=False, check_quorum=check_quorum)) as lab:
+        leader = lab.elected()
+        lab.wait(5.0)
+        lab.time_out(others(lab, leader)[0])
+        lab.wait(0.7)
+        requests = records(lab, "recv", type="vote_req")[-4:]
+        assert {record["result"] for record in requests} == {"refused" if check_quorum else "granted"}
+        assert ("heard from" in requests[0]["why"] or f"{leader} leads" in requests[0]["why"]) is check_quorum
+        assert is_sound(lab)
+
+
 def test_without_check_quorum_a_leader_that_nobody_answers_leads_on():
     """Its lease, such as the answers would give it one, is over."""
     with a_lab(seed=3, rules=Rules(check_quorum=False)) as lab:
@@ -774,7 +787,9 @@ def test_settings_out_of_bounds_are_refused_before_anything_starts(settings, sen
         Lab(**{"backend": "virtual", **settings})
 
 
-@pytest.mark.parametrize("rules", [{"pre_vote": 1}, {"check_quorum": None}, {"jitter": -1}, {"jitter": float("inf")}])
+@pytest.mark.parametrize(
+    "rules", [{"pre_vote": 1}, {"check_quorum": None}, {"jitter": -1}, {"jitter": float("inf")}, {"jitter": True}]
+)
 def test_rules_out_of_bounds_are_refused(rules):
     with pytest.raises(ConfigError):
         Rules(**rules)
