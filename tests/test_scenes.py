@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -269,3 +270,44 @@ def test_a_scene_says_what_its_lab_has_to_be():
     assert (settings["nodes"], settings["scene"], settings["rules"].pre_vote) == (5, "disruptive-follower", False)
     with pytest.raises(ConfigError, match="the scene even-or-odd has 2, 3, 4, 5 members, not 6"):
         SCENES["even-or-odd"].settings(nodes=6)
+
+
+# --- The instructions -------------------------------------------------------------------------------------------------
+
+INSTRUCTIONS = (FOLDER.parent / "LECTURER.md").read_text(encoding="utf-8")
+
+
+def parts_of_the_show() -> Dict[str, str]:
+    """Title of a scene -> what its part of the instructions says."""
+    shown = INSTRUCTIONS[INSTRUCTIONS.index("## The show") : INSTRUCTIONS.index("## What can go wrong")]
+    parts = re.split(r"^### \d+:\d\d  \d ", shown, flags=re.MULTILINE)[1:]
+    return dict(part.split("\n", 1) for part in parts)
+
+
+def test_the_instructions_go_through_the_scenes_of_the_show_stop_by_stop():
+    """As many key presses as there are stops, and every question where it is asked."""
+    titles = {WORDS["scenes"][name]["title"]: name for name in SHOW}
+    assert list(parts_of_the_show()) == list(titles)
+    for title, part in parts_of_the_show().items():
+        stops = WORDS["scenes"][titles[title]]["stops"].values()
+        rows = re.findall(r"^\| (\d)\w\w |^\| (\*ask\*) ", part, flags=re.MULTILINE)
+        presses = [press for press, _ in rows if press]
+        assert presses == [str(number) for number in range(1, len(stops) + 1)]
+        asked = [len([press for press, _ in rows[:place] if press]) for place, row in enumerate(rows) if row[1]]
+        questions = [number for number, stop in enumerate(stops, 1) if "question" in stop]
+        assert set(asked) <= set(questions) and questions[0] in asked
+
+
+def test_with_the_seed_of_the_instructions_no_first_election_is_a_long_one():
+    seed = int(re.search(r"--seed (\d+)", INSTRUCTIONS).group(1))
+    for name in SHOW:
+        with Lab(**SCENES[name].settings(), backend="virtual", seed=seed) as lab:
+            lab.elected()
+            assert lab.now < 8.0, name
+
+
+def test_whatever_scene_the_instructions_name_is_there():
+    assert set(re.findall(r"--scene ([\w-]+)", INSTRUCTIONS)) <= set(SCENES)
+    more = INSTRUCTIONS[INSTRUCTIONS.index("## More scenes") :]
+    titles = {WORDS["scenes"][name]["title"] for name in SCENES if name not in SHOW}
+    assert set(re.findall(r"^\| ([A-Z][^|]*?) \|", more, flags=re.MULTILINE)) == titles
