@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -142,11 +143,16 @@ def mark_file(path: Path) -> List[Mark]:
     return [Mark("?", name[:60], False, f"it is none of {ANSWERS}, {TABLE}, {ACTED}, {STUDENT} and recordings")]
 
 
+@functools.lru_cache(maxsize=1)
+def _given() -> Trace:
+    return make_given()
+
+
 # --- A: read a recording ------------------------------------------------------------------------------
 
 
 def mark_a(answers: Dict[str, Any]) -> Marks:
-    key, said = key_of(make_given()), part_of(answers, "A")
+    key, said = key_of(_given()), part_of(answers, "A")
     yield from _compare("A", "leader of term", key["leaders"], said.get("leaders"))
     yield from _compare("A", f"vote in term {key['term']} of", key["votes"], said.get("votes"))
     what = f"message {key['refused_message']} was refused because of a vote for"
@@ -187,10 +193,18 @@ def mark_b(path: Path, name: str) -> List[Mark]:
 def _why_not_own(trace: Trace) -> str:
     if trace.header.get("scene") or any(record.get("by") == "scene" for record in trace.records):
         return "it is a scene: drive the cluster there yourself"
-    if digest(trace) == digest(make_given()):
+    if digest(trace) == digest(_given()):
         return "it is the recording of part A"
-    problems = lint(trace)
+    problems = [*lint(trace), *_unelected(trace)]
     return f"it is no recording that raftlite has made: {problems[0][:200]}" if problems else ""
+
+
+def _unelected(trace: Trace) -> Iterator[str]:
+    """The leaders that nobody has elected."""
+    majority = len(trace.header["nodes"]) // 2 + 1
+    for record in trace.records:
+        if record["k"] == "state" and record["role"] == "leader" and len(set(record.get("votes", ()))) < majority:
+            yield f"record {record['i']}: {record['n']} leads without a majority of votes"
 
 
 def digest(trace: Trace) -> str:
@@ -345,7 +359,7 @@ def mark_e(path: Path, keep: Path) -> List[Mark]:
 def mark_f(path: Path) -> Marks:
     said, node = read_object(path), "n3"
     given = part_of(said, "answers")
-    for turn in turns(make_given(), node):
+    for turn in turns(_given(), node):
         letter = "abcdefgh"[turn.answer]
         mark = _same("F", f"record {turn.i}", letter, given.get(str(turn.i)))
         yield mark if mark.ok else mark._replace(why=f"{mark.why}: {turn.heard}"[:120])
