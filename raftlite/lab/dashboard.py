@@ -49,7 +49,7 @@ class Dashboard:
         self._selected: Optional[str] = None
         self._pair: Optional[List[str]] = None  # the members whose link is to be cut, while their digits come
         self._remark = ""
-        self._run = ""
+        self._trace = session.trace
         self._told = 0
         self._lines = PlainLines()
         self._events: List[str] = []
@@ -142,11 +142,11 @@ class Dashboard:
 
     def _hear(self) -> None:
         """Put what is new into lines; another cluster begins anew."""
-        run = str(id(self._session.trace))
-        if run != self._run:
-            self._run, self._told, self._lines, self._events = run, 0, PlainLines(), []
+        trace = self._session.trace
+        if trace is not self._trace:
+            self._trace, self._told, self._lines, self._events = trace, 0, PlainLines(), []
             self._let_go()
-        records = self._session.trace.after(self._told, 5_000)
+        records = trace.after(self._told, 5_000)
         self._told += len(records)
         told = self._lines.lines(record for record in records if record["k"] != "note")
         self._events = [*self._events, *told][-EVENTS_KEPT:]
