@@ -13,10 +13,11 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Match, Set
+from typing import Any, Callable, Dict, Iterator, List, Match, Set
 
 import pytest
 from programs import EXAMPLES, free_ports, one_that_prints
+from test_readme import Here, started_by_the_unit
 from threads import PATIENCE, eventually
 
 from raftlite.messages import TimeoutNow
@@ -108,16 +109,38 @@ def test_of_three_copies_one_works_and_another_when_it_is_killed(start_program: 
 # --- Celery ------------------------------------------------------------------------------------------------------
 
 
+def as_the_example_says(folder: Path) -> List[List[str]]:
+    """But at ports that are free: another Python may run this test at the same time."""
+    commands = "\n".join(documented("celery_beat", "raftlite run"))
+    for port in free_ports(3):
+        used = re.search(r":(761\d)\b", commands)
+        assert used is not None
+        commands = commands.replace(used[0], f":{port}")
+    return [["-m", *shlex.split(command)] for command in commands.splitlines()]
+
+
+def as_the_readme_says(folder: Path) -> List[List[str]]:
+    """With its file and its systemd unit, and the example's app."""
+    started = started_by_the_unit(Here(folder)).values()
+    return [["-m", "raftlite", *(word.replace("app", "celery_beat") for word in words)] for words in started]
+
+
 @pytest.mark.long
+@pytest.mark.parametrize("documented_commands", [as_the_example_says, as_the_readme_says])
 def test_of_three_celery_beats_one_is_alive_and_another_when_its_wrapper_is_killed(
-    start_program: Any, tmp_path: Path
+    start_program: Any, tmp_path: Path, documented_commands: Callable[[Path], List[List[str]]]
 ) -> None:
     """The beat dies with the wrapper, and tasks go on, with a higher token; never are two alive at one moment."""
     secret = {"RAFTLITE_AUTHKEY": "classroom"}
-    wrappers = {command[4]: start_program(*command, **secret) for command in wrapper_commands()}
+    wrappers = {}
+    for command in documented_commands(tmp_path):
+        end = command.index("--") + 1
+        assert Path(command[end]).name == "celery"
+        celery = [sys.executable, "-m", "celery", *command[end + 1 :]]
+        wrappers[command[command.index("--id") + 1]] = start_program(*command[:end], *celery, **secret)
     (command,) = documented("celery_beat", "celery")
     worker = start_program("-m", *shlex.split(command))
-    tick = r"tick, sent by (\w) with token (\d+)"
+    tick = r"tick, sent by (\w+) with token (\d+)"
 
     def ticks_of_another(than: str) -> List[Any]:
         assert len(beats_in(tmp_path)) <= 1
@@ -138,17 +161,6 @@ def test_of_three_celery_beats_one_is_alive_and_another_when_its_wrapper_is_kill
     assert tokens == sorted(tokens)
 
 
-def wrapper_commands() -> List[List[str]]:
-    """As the example gives them, but at ports that are free: another Python may run this test at the same time."""
-    commands = "\n".join(documented("celery_beat", "raftlite run"))
-    for port in free_ports(3):
-        used = re.search(r":(761\d)\b", commands)
-        assert used is not None
-        commands = commands.replace(used[0], f":{port}")
-    celery = f"{shlex.quote(sys.executable)} -m celery"
-    return [["-m", *shlex.split(command.replace("-- celery", f"-- {celery}"))] for command in commands.splitlines()]
-
-
 def beats_in(folder: Path) -> Dict[int, str]:
     """Each beat that runs in `folder`, by its process id, with the member that has started it."""
     alive = {int(pid): member_of(int(pid), folder) for pid in os.listdir("/proc") if pid.isdigit()}
@@ -159,8 +171,8 @@ def beats_in(folder: Path) -> Dict[int, str]:
 def member_of(pid: int, folder: Path) -> str:
     with contextlib.suppress(OSError):
         place = Path(f"/proc/{pid}")
-        is_beat = (place / "cmdline").read_bytes().split(b"\0")[-2:] == [b"beat", b""]
-        found = re.search(rb"RAFTLITE_NODE_ID=(\w)", (place / "environ").read_bytes())
+        is_beat = b"beat" in (place / "cmdline").read_bytes().split(b"\0")
+        found = re.search(rb"RAFTLITE_NODE_ID=(\w+)", (place / "environ").read_bytes())
         if is_beat and found and os.readlink(place / "cwd") == str(folder):
             return found[1].decode()
     return ""

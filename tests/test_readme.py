@@ -520,7 +520,6 @@ def runs_on_one_after_the_other(wrappers: Dict[str, Program]) -> None:
     assert second != first
 
 
-@pytest.fixture
 def configured(here: Here) -> Path:
     """The file of the README, for this machine."""
     path = here.folder / "raftlite.toml"
@@ -530,8 +529,8 @@ def configured(here: Here) -> Path:
     return path
 
 
-def test_the_file_of_the_readme_is_one_for_every_machine(configured: Path) -> None:
-    config = read_config(str(configured))
+def test_the_file_of_the_readme_is_one_for_every_machine(here: Here) -> None:
+    config = read_config(str(configured(here)))
     assert sorted(config.members) == ["web1", "web2", "web3"]
     assert config.run == {"grace": 20.0, "on_exit": "restart"}
 
@@ -543,19 +542,23 @@ def unit() -> ConfigParser:
     return parser
 
 
-@pytest.mark.slow
-def test_the_unit_of_the_readme_runs_a_command_on_one_of_three_machines(
-    start_program: Any, here: Here, configured: Path
-) -> None:
-    """With its own file, but a shorter silence, which nobody here waits for anyway once there is a leader."""
+def started_by_the_unit(here: Here) -> Dict[str, List[str]]:
+    """What the unit starts on each machine; only nobody here waits for a first leader as long as its timing says."""
     program, *words = shlex.split(unit()["Service"]["ExecStart"])
     assert Path(program).name == "raftlite" and words[0] == "run"
-    words = [word.replace("/etc/beat/raftlite.toml", str(configured)) for word in words[: words.index("--") + 1]]
-    quick = ["--election-timeout", "0.5", "--heartbeat-interval", "0.1"]
-    wrappers = {}
-    for name in ("web1", "web2", "web3"):
-        mine = [word.replace("%H", name) for word in words]
-        wrappers[name] = start_program(*RAFTLITE, mine[0], *quick, *mine[1:], *ECHO)
+    path = str(configured(here))
+    words = [word.replace("/etc/beat/raftlite.toml", path).replace("/var/lib/beat/schedule", "%H") for word in words]
+    words[1:1] = ["--election-timeout", "0.5", "--heartbeat-interval", "0.1"]
+    return {name: [word.replace("%H", name) for word in words] for name in ("web1", "web2", "web3")}
+
+
+@pytest.mark.slow
+def test_the_unit_of_the_readme_runs_a_command_on_one_of_three_machines(start_program: Any, here: Here) -> None:
+    """test_examples_with_packages.py has Celery run by it."""
+    wrappers = {
+        name: start_program(*RAFTLITE, *words[: words.index("--") + 1], *ECHO)
+        for name, words in started_by_the_unit(here).items()
+    }
     runs_on_one_after_the_other(wrappers)
 
 
