@@ -1,5 +1,10 @@
 """raftlite elects one leader among the threads, processes or machines of a synchronous program.
 
+    with Member("a", peers=ADDRESSES, listen=ADDRESSES["a"], authkey=SECRET, data_dir="/var/lib/app") as member:
+        with member.leadership(timeout=None) as leadership:     # wait until this member leads, and resign at the end
+            while not leadership.lost.wait(1.0):
+                work(leadership.token)
+
 Begin with `Member`, one participant: its connections, its votes and its election together. It hands out `Leadership`,
 one grant with a token, and `Status`, what it knows. `Timing` are its settings that are times. `FencingGate` refuses
 what a former leader writes late; `raftlite.pool` elects among the workers of a pool; the command `raftlite` does all of

@@ -26,6 +26,10 @@ LARGEST_TOKEN = 2**63 - 1  # what a column of a database holds
 class FencingGate:
     """Guards one resource of this process; `resource` is what it is called when it refuses.
 
+        gate = FencingGate("orders")
+        with gate.admit(leadership.token):      # StaleToken, where a newer token was let through
+            orders.append(order)
+
     It forgets with the process: what outlives that, a file or a database, needs a gate that does so too.
     """
 
@@ -64,6 +68,10 @@ class FencingGate:
 
 class SQLiteFencingGate:
     """Guards what is in a SQLite database, together with every process that writes to it through a gate of this name.
+
+        gate = SQLiteFencingGate("orders")
+        with gate.admit(connection, leadership.token):      # the comparison and the body are one transaction
+            connection.execute("INSERT INTO orders VALUES (?)", [order])
 
     The newest token is a row of `table`, which is made where it is not there; `resource` is its key. The database is
     the caller's, and so is the connection that each call is given: the gate may serve any number of them.
