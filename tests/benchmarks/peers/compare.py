@@ -1,0 +1,237 @@
+"""All systems by turns: how long without a leader, how fast at first, how much at rest.
+
+    python -m benchmarks.peers.compare --kills 10 [--systems raftlite,etcd] [--faults kill] [--json]
+
+A turn is a new cluster and a few faults, one after the other; then it is the turn of the next system, so that nothing
+else runs beside what is measured, and what the machine does meanwhile hits all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
+
+from benchmarks import takeover
+from benchmarks.figures import describe_machine, machine, summary, table
+
+from .cluster import Cluster, Stuck
+from .systems import DEFAULTS, FAST, HANDOVER, KILL, SILENCE, SYSTEMS, System
+
+NONE = "-"
+TURN = 5  # faults in a turn
+SLOW = 3.0  # seconds: a system whose shortest timeout is longer has a fifth of the turns
+FLOOR = "floor"
+WORDS = {KILL: "leader killed (kill -9)", SILENCE: "leader silent (SIGSTOP)", HANDOVER: "leader told to stop"}
+
+
+class Kind(NamedTuple):
+    """One row of one table."""
+
+    fault: str
+    pace: str
+    size: int
+    system: str
+
+    @property
+    def key(self) -> str:
+        return "/".join(map(str, self))
+
+
+def kinds(systems: List[str], faults: List[str], sizes: List[int], paces: List[str]) -> Iterator[Kind]:
+    """In the order in which they take their turns. Three processes are enough for all but kills."""
+    for fault in faults:
+        for pace in paces:
+            for size in sizes if fault == KILL else sizes[:1]:
+                yield from (Kind(fault, pace, size, name) for name in systems)
+                if fault == KILL and pace == paces[0] and size == sizes[0]:
+                    yield from (
+                        Kind(fault, pace, size, f"{FLOOR}, {memory}") for memory in ("bare", "imports raftlite")
+                    )
+
+
+def why_left_out(kind: Kind) -> str:
+    """Why this row has no figures, or nothing."""
+    if kind.system.startswith(FLOOR):
+        return ""
+    system = SYSTEMS[kind.system]
+    if kind.pace not in system.timeouts:
+        return system.why_no_fast
+    return system.why_no_handover if kind.fault not in system.faults else system.why_not()
+
+
+def measure(wanted: List[Kind], kills: int, say: Callable[[str], None]) -> Dict[str, Any]:
+    """Take turns until each kind has had its faults; return everything measured, in seconds."""
+    rows: Dict[str, Dict[str, Any]] = {
+        kind.key: {**kind._asdict(), "seconds": [], "cold_starts": [], "stuck": [], "left_out": why_left_out(kind)}
+        for kind in wanted
+    }
+    turns = -(-kills // TURN)
+    for turn in range(turns):
+        for kind in wanted:
+            row = rows[kind.key]
+            if not row["left_out"] and turn % (5 if is_slow(kind) else 1) == 0 and len(row["stuck"]) < 3:
+                say(f"turn {turn + 1} of {turns}: {kind.key}")
+                take_turn(kind, min(TURN, kills - turn * TURN), row)
+    return {"machine": machine(), "kills": kills, "rows": list(rows.values())}
+
+
+def is_slow(kind: Kind) -> bool:
+    return not kind.system.startswith(FLOOR) and SYSTEMS[kind.system].timeouts[kind.pace] > SLOW
+
+
+def take_turn(kind: Kind, faults: int, row: Dict[str, Any]) -> None:
+    if kind.system.startswith(FLOOR):
+        floor = takeover.Floor("raftlite" if "raftlite" in kind.system else "bare")
+        row["seconds"] += [floor.kill() for _ in range(faults)]
+        return
+    with ExitStack() as stack:
+        try:
+            cluster = Cluster(SYSTEMS[kind.system], kind.size, kind.pace, stack)
+            row["cold_starts"].append(cluster.cold_start)
+            for _ in range(faults):
+                row["seconds"].append(cluster.seconds_without_leader(kind.fault))
+        except Stuck as stuck:
+            row["stuck"].append(str(stuck))
+
+
+# --- At rest ---------------------------------------------------------------------------------------------------------
+
+
+def at_rest(names: List[str], seconds: float, say: Callable[[str], None]) -> List[Dict[str, Any]]:
+    """What three processes take that only beat, every 50 ms or as near as it gets."""
+    result = []
+    for name in names:
+        system = SYSTEMS[name]
+        pace = FAST if FAST in system.timeouts else DEFAULTS
+        row: Dict[str, Any] = {"system": name, "pace": pace, "left_out": system.why_not()}
+        result.append(row)
+        if not row["left_out"]:
+            say(f"at rest: {name}")
+            row.update(watch(system, pace, seconds))
+    return result
+
+
+def watch(system: System, pace: str, seconds: float) -> Dict[str, Any]:
+    with ExitStack() as stack:
+        try:
+            cluster = Cluster(system, 3, pace, stack)
+        except Stuck as stuck:
+            return {"left_out": str(stuck)}
+        time.sleep(2.0)
+        pids = {**cluster.pids(), **{-2 - number: server.pid for number, server in enumerate(cluster.servers)}}
+        before = {node: processor_seconds(pid) for node, pid in pids.items()}
+        time.sleep(seconds)
+        percent = {node: 100 * (processor_seconds(pid) - before[node]) / seconds for node, pid in pids.items()}
+        followers = [node for node in cluster.pids() if node != cluster.leader]
+        return {
+            "leader_percent": percent[cluster.leader],
+            "follower_percent": statistics.median(percent[node] for node in followers),
+            "server_percent": sum(percent[node] for node in pids if node < -1),
+            "megabytes": statistics.median(megabytes(pids[node]) for node in followers),
+            "server_megabytes": sum(megabytes(pid) for node, pid in pids.items() if node < -1),
+            "threads": len(list(Path(f"/proc/{pids[followers[0]]}/task").iterdir())),
+        }
+
+
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def megabytes(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+# --- Tables ----------------------------------------------------------------------------------------------------------
+
+
+def describe(result: Dict[str, Any]) -> List[str]:
+    """Tables in Markdown, and what is to be said of each system."""
+    lines = []
+    groups: Dict[Tuple[str, str, int], List[Dict[str, Any]]] = {}
+    for row in result["rows"]:
+        groups.setdefault((row["fault"], row["pace"], row["size"]), []).append(row)
+    for (fault, pace, size), rows in groups.items():
+        words = "default timing" if pace == DEFAULTS else "timeouts of 150 to 300 ms"
+        unit = "in shortest election timeouts" if fault == SILENCE else "in ms"
+        lines += ["", f"**{WORDS[fault]}**, {size} processes, {words}: until another one's callback, {unit}", ""]
+        lines += table(("", "n", "median", "p90", "p99", "max", ""), map(_fault_row, rows))
+    lines += _cold_start_lines(result["rows"])
+    if result.get("rest"):
+        lines += ["", "**At rest**, 3 processes, heartbeats every 50 ms where they can be set", ""]
+        header = ("", "leader, % of a core", "follower, %", "MB of a follower", "threads", "")
+        lines += table(header, map(_rest_row, result["rest"]))
+    notes = [f"{system.name}: {system.note}" for system in SYSTEMS.values() if system.note]
+    return [
+        *lines,
+        "",
+        *(f"- {note}" for note in notes),
+        "",
+        f"Measured by turns on {describe_machine(result['machine'])}",
+    ]
+
+
+def _fault_row(row: Dict[str, Any]) -> List[Any]:
+    remark = row["left_out"]
+    if row["stuck"]:
+        remark = f"{len(row['stuck'])} times: {row['stuck'][0]}"
+    if not row["seconds"]:
+        return [row["system"], "0", NONE, NONE, NONE, NONE, remark or "was not its turn"]
+    unit = SYSTEMS[row["system"]].timeouts[row["pace"]] if row["fault"] == SILENCE else 1e-3
+    figures = summary(each / unit for each in row["seconds"])
+    return [row["system"], str(figures.pop("n")), *figures.values(), remark]
+
+
+def _cold_start_lines(rows: List[Dict[str, Any]]) -> List[str]:
+    starts: Dict[Tuple[str, int], Dict[str, List[float]]] = {}
+    for row in rows:
+        starts.setdefault((row["pace"], row["size"]), {}).setdefault(row["system"], []).extend(row["cold_starts"])
+    lines = []
+    for (pace, size), of_systems in starts.items():
+        words = "default timing" if pace == DEFAULTS else "timeouts of 150 to 300 ms"
+        lines += ["", f"**Cold start**, {size} processes, {words}: last one started → all know who leads, in ms", ""]
+        figures = [(name, summary(each * 1e3 for each in values)) for name, values in of_systems.items() if values]
+        body = [[name, str(each["n"]), each["median"], each["p90"], each["max"]] for name, each in figures]
+        lines += table(("", "n", "median", "p90", "max"), body)
+    return lines
+
+
+def _rest_row(row: Dict[str, Any]) -> List[Any]:
+    if row["left_out"]:
+        return [row["system"], NONE, NONE, NONE, NONE, row["left_out"]]
+    remark = "" if row["pace"] == FAST else "at its defaults"
+    if row["server_megabytes"]:
+        remark = f"and ZooKeeper: {row['server_percent']:.2f} % of a core, {row['server_megabytes']:.0f} MB"
+    return [
+        row["system"], row["leader_percent"], row["follower_percent"], row["megabytes"], str(row["threads"]), remark,
+    ]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print everything measured as one JSON object")
+    parser.add_argument("--kills", type=int, default=20, help="faults of each kind (default: 20)")
+    parser.add_argument("--rest", type=float, default=0.0, help="seconds to watch each system at rest (default: not)")
+    for name, every in (("systems", SYSTEMS), ("faults", WORDS), ("paces", (DEFAULTS, FAST)), ("sizes", ("3", "5"))):
+        parser.add_argument(f"--{name}", default=",".join(every), help=f"which of {','.join(every)} (default: all)")
+    options = parser.parse_args()
+    names, faults, paces = (each.split(",") for each in (options.systems, options.faults, options.paces))
+    wanted = list(kinds(names, faults, [int(size) for size in options.sizes.split(",")], paces))
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    result = measure(wanted, options.kills, say)
+    result["rest"] = at_rest(names, options.rest, say) if options.rest else []
+    print(json.dumps(result) if options.json else "\n".join(describe(result)))
+
+
+if __name__ == "__main__":
+    main()
