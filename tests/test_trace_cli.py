@@ -339,11 +339,12 @@ def test_an_output_that_cannot_be_made_exits_with_73_and_is_named(run, recording
 
 def process(*arguments, **options):
     command = [sys.executable, "-m", "raftlite", "trace", *map(str, arguments)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment(), **options)
+    buffered = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, env=buffered, **options)
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(recording):
-    with process("export", recording, "--to", "text", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
+    with process("export", recording, "--to", "svg", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
         child.stdout.read(10)
         child.stdout.close()
         assert child.stderr.read() == b""
