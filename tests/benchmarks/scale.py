@@ -1,0 +1,237 @@
+"""How everything grows with the number of members: `python -m benchmarks.scale [--json]`.
+
+As threads of one process (`ElectionThread` and `QueueNode`), as processes (`Member`, Unix sockets, saved votes), and on
+a virtual clock, where a message takes half a millisecond to two. Timing is the library's default: heartbeats every
+0.1 s, timeouts of one to two seconds. A leader is replaced after it went silent among threads and on the virtual clock,
+and after `kill -9` among processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import statistics
+import sys
+import time
+from contextlib import ExitStack
+from typing import Any, Callable, Dict, List, Sequence, Set
+
+from raftlite import ElectionThread, MemoryStorage, NodeInfo, QueueNode
+from raftlite.election import Election, Role, Saved
+from raftlite.messages import Heartbeat, HeartbeatResponse
+from raftlite.simulation.exploration import Bounds, Explorer
+from raftlite.simulation.runs import simulation_of
+
+from .figures import table
+from .peers.cluster import Cluster
+from .peers.compare import processor_seconds
+from .peers.systems import DEFAULTS, KILL, SYSTEMS
+from .virtual import VirtualCluster
+
+THREADS = (3, 9, 25, 51, 101)
+PROCESSES = (3, 5, 9, 15, 25)
+VIRTUAL = (3, 9, 25, 101, 301, 1001)
+PATIENCE = 120.0
+MOST_STATES = 50_000  # explored for the speed of exploring
+
+Row = Dict[str, Any]
+
+
+# --- Threads ---------------------------------------------------------------------------------------------------------
+
+
+def threads(count: int, seconds: float) -> Row:
+    ids = [f"n{number:04}" for number in range(count)]
+    inboxes: Dict[str, Any] = {node_id: queue.Queue() for node_id in ids}
+    silent: Set[str] = set()
+    members = {node_id: _thread(node_id, inboxes, silent) for node_id in ids}
+    with ExitStack() as stack:
+        began_at = time.monotonic()
+        for member in members.values():
+            stack.enter_context(member)
+        leader = _wait_until(lambda: _leader_of_all(members))
+        elected_at = time.monotonic()
+        received, used = _received(members), time.process_time()
+        time.sleep(seconds)
+        messages, busy = _received(members) - received, time.process_time() - used
+        members.pop(leader)
+        silent.add(leader)
+        silent_at = time.monotonic()
+        _wait_until(lambda: _leader_of_all(members))
+        return _row(count, elected_at - began_at, time.monotonic() - silent_at, messages / seconds, busy / seconds)
+
+
+class CutNode(QueueNode):
+    """Loses what comes from or goes to a member that is silent."""
+
+    def __init__(self, sender_id: str, node_id: str, inbox: Any, silent: Set[str]) -> None:
+        super().__init__(node_id, inbox)
+        self._silent, self._ends = silent, (sender_id, node_id)
+
+    def send_message(self, message: Any) -> None:
+        if self._silent.isdisjoint(self._ends):
+            super().send_message(message)
+
+
+def _thread(node_id: str, inboxes: Dict[str, Any], silent: Set[str]) -> ElectionThread:
+    nodes = [CutNode(node_id, other, inbox, silent) for other, inbox in inboxes.items() if other != node_id]
+    return ElectionThread(node_id, nodes=nodes, inbox=inboxes[node_id], storage=MemoryStorage())
+
+
+def _leader_of_all(members: Dict[str, ElectionThread]) -> Any:
+    known = {member.leader_id for member in members.values()}
+    return known.pop() if len(known) == 1 and known <= members.keys() else None
+
+
+def _received(members: Dict[str, ElectionThread]) -> float:
+    return sum(member.metrics()["messages_received_total"] for member in members.values())
+
+
+def _wait_until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.005)
+    raise TimeoutError(f"not within {PATIENCE:.0f} s")
+
+
+# --- Processes -------------------------------------------------------------------------------------------------------
+
+
+def processes(count: int, seconds: float) -> Row:
+    with ExitStack() as stack:
+        cluster = Cluster(SYSTEMS["raftlite"], count, DEFAULTS, stack)
+        before = {pid: processor_seconds(pid) for pid in cluster.pids().values()}
+        time.sleep(seconds)
+        busy = sum(processor_seconds(pid) - used for pid, used in before.items())
+        elect = cluster.cold_start
+        messages = 2 * (count - 1) / 0.1  # each follower is asked and answers, every heartbeat
+        return _row(count, elect, cluster.seconds_without_leader(KILL), messages, busy / seconds)
+
+
+# --- A virtual clock -------------------------------------------------------------------------------------------------
+
+
+def virtual(count: int, seconds: float) -> Row:
+    cluster = VirtualCluster(count, seed=count)
+    cluster.run_until(lambda: _has_leader(cluster) and cluster.all_follow(), PATIENCE)
+    elected_at = cluster.now
+    cluster.run_until(lambda: False, 1.0)  # until all have the leader's membership
+    before, used = cluster.messages, time.process_time()
+    cluster.run_until(lambda: False, seconds)
+    messages, busy = cluster.messages - before, time.process_time() - used
+    leader, silent_at = cluster.leader, cluster.now
+    assert leader is not None
+    cluster.crash(leader, proof=False)
+    cluster.run_until(lambda: _has_leader(cluster) and cluster.all_follow(), PATIENCE)
+    return _row(count, elected_at, cluster.now - silent_at, messages / seconds, busy / seconds)
+
+
+def _has_leader(cluster: VirtualCluster) -> bool:
+    return next(iter(cluster.members.values())).leader_id is not None
+
+
+def _row(count: int, elect: float, replace: float, messages: float, busy: float) -> Row:
+    return {"members": count, "elect": elect, "replace": replace, "messages": messages, "busy": busy}
+
+
+# --- The speed of the rules themselves -------------------------------------------------------------------------------
+
+
+def speeds() -> Dict[str, float]:
+    """Steps of the rules, virtual seconds of the simulation, and states of the exploration: each per second."""
+    return {
+        "steps of the rules per second": _per_second(_heartbeats, 20_000),
+        "virtual seconds of the simulation per second": _per_second(_simulated, 60),
+        "explored states per second": _per_second(_explored, MOST_STATES),
+    }
+
+
+def _per_second(work: Callable[[int], None], amount: int) -> float:
+    taken = []
+    for _ in range(3):
+        began_at = time.process_time()
+        work(amount)
+        taken.append(time.process_time() - began_at)
+    return amount / statistics.median(taken)
+
+
+def _heartbeats(count: int) -> None:
+    """A follower that hears heartbeats, which is what a healthy cluster does."""
+    follower = Election("a", Saved(), [NodeInfo("b"), NodeInfo("c")])
+    follower.start(0.0)
+    position = follower.membership.position
+    for number in range(count):
+        ready = follower.receive(Heartbeat(1, "b", number + 1, position, None), number * 0.1)
+        assert type(ready.outbox[0][1]) is HeartbeatResponse and follower.role is Role.FOLLOWER
+
+
+def _simulated(seconds: int) -> None:
+    simulation_of(1, 5).run(float(seconds))
+
+
+def _explored(states: int) -> None:
+    Explorer(Bounds()).explore(states)
+
+
+# --- Tables ----------------------------------------------------------------------------------------------------------
+
+KINDS = {
+    "threads": ("threads of one process", threads),
+    "processes": ("processes", processes),
+    "virtual": ("members on a virtual clock", virtual),
+}
+
+
+def measure(sizes: Dict[str, Sequence[int]], seconds: float, repetitions: int, say: Callable[[str], None]) -> Any:
+    """All rows, each measured `repetitions` times, and the speeds."""
+    rows: List[Row] = []
+    for number in range(repetitions):
+        for kind, counts in sizes.items():
+            for count in counts:
+                if number == 0 or kind != "virtual":  # which has no noise
+                    say(f"{number + 1} of {repetitions}: {count} {KINDS[kind][0]}")
+                    rows.append({"kind": kind, **KINDS[kind][1](count, seconds)})
+    return {"rows": rows, "speeds": speeds()}
+
+
+def describe(result: Any) -> List[str]:
+    lines: List[str] = []
+    for kind, (words, _) in KINDS.items():
+        of_kind = [row for row in result["rows"] if row["kind"] == kind]
+        if of_kind:
+            lines += ["", f"**{words[0].upper()}{words[1:]}**, medians", ""]
+            header = ("members", "n", "ms to elect", "ms to replace", "messages/s at rest", "cores busy at rest")
+            lines += table(header, [_medians(count, of_kind) for count in sorted({row["members"] for row in of_kind})])
+    lines += ["", "**Speed of the rules**", ""]
+    return lines + table(("", "per second"), [[name, f"{value:.0f}"] for name, value in result["speeds"].items()])
+
+
+def _medians(count: int, rows: List[Row]) -> List[Any]:
+    mine = [row for row in rows if row["members"] == count]
+
+    def of(name: str) -> float:
+        return statistics.median(row[name] for row in mine)
+
+    times = [of("elect") * 1e3, of("replace") * 1e3]
+    return [str(count), str(len(mine)), *times, f"{of('messages'):.0f}", of("busy")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print everything measured as one JSON object")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long each cluster is at rest (default: 5)")
+    parser.add_argument("--repetitions", type=int, default=3, help="of each size (default: 3)")
+    for name, sizes in (("threads", THREADS), ("processes", PROCESSES), ("virtual", VIRTUAL)):
+        parser.add_argument(f"--{name}", default=",".join(map(str, sizes)), help="how many members")
+    options = parser.parse_args()
+    sizes = {kind: [int(each) for each in getattr(options, kind).split(",") if each] for kind in KINDS}
+    result = measure(sizes, options.seconds, options.repetitions, lambda text: print(text, file=sys.stderr, flush=True))
+    print(json.dumps(result) if options.json else "\n".join(describe(result)))
+
+
+if __name__ == "__main__":
+    main()
