@@ -147,6 +147,21 @@ def test_a_frozen_leader_is_really_frozen_and_wakes_up_as_none():
         assert is_sound(lab)
 
 
+def test_what_a_frozen_process_is_sent_waits_for_it():
+    with a_lab(seed=4) as lab:
+        leader = lab.elected()
+        victim = others(lab, leader)[0]
+        lab.wait_for(lambda: lab.state(victim).leader == leader, 60.0)
+        lab.freeze(victim)
+        frozen = lab.trace.last
+        lab.wait(2.5)
+        sent = [each["m"] for each in records(lab, "send", to=victim) if each["i"] > frozen and each["eta"] < lab.now]
+        assert sent
+        lab.thaw(victim)
+        assert lab.wait_for(lambda: set(sent) <= {each["m"] for each in records(lab, "recv", n=victim)}, 60.0)
+        assert is_sound(lab)
+
+
 def test_a_frozen_process_that_is_killed_is_gone():
     with a_lab(seed=4) as lab:
         pid = lab.pid("n1")

@@ -88,7 +88,7 @@ class LabInbox(queue.Queue[Any]):
 
     def __init__(self, clock: LabClock, on_idle: Callable[[], None]) -> None:
         super().__init__()
-        self.is_idle = self.is_frozen = self.is_closed = False
+        self.is_idle = self.is_frozen = False
         self.due = NEVER
         self.flight: Optional[Flight] = None
         self._clock, self._on_idle = clock, on_idle
@@ -101,7 +101,7 @@ class LabInbox(queue.Queue[Any]):
         with self._clock.lock:
             self.flight = None
             self.due = self._clock() + (NEVER if timeout is None else timeout)
-            while self.is_frozen or (block and not self.queue and not self._rings):
+            while block and not self.queue and not self._rings:
                 self.is_idle = True
                 self._on_idle()
                 self._bell.wait()
@@ -121,9 +121,8 @@ class LabInbox(queue.Queue[Any]):
 
     def put(self, item: Any, block: bool = True, timeout: Optional[float] = None) -> None:
         with self._clock.lock:
-            if not self.is_closed:
-                self.queue.append(item)
-                self._wake()
+            self.queue.append(item)
+            self._wake()
 
     def ring(self) -> None:
         """`due` has come."""
@@ -131,7 +130,7 @@ class LabInbox(queue.Queue[Any]):
         self._wake()
 
     def freeze(self) -> None:
-        """Give nothing until `thaw`."""
+        """Give nothing until `thaw`. The owner waits for more, as it always does while nothing happens."""
         self.is_frozen = True
 
     def thaw(self) -> None:
@@ -140,12 +139,11 @@ class LabInbox(queue.Queue[Any]):
             self._wake()
 
     def end_with(self, last: Any) -> None:
-        """Give this one, whatever else there is, and nothing ever after."""
+        """Give this one, whatever else there is."""
         with self._clock.lock:
             self.queue.clear()
             self.is_frozen = False
             self.put(last)
-            self.is_closed = True
 
     def _wake(self) -> None:
         if self.is_idle and not self.is_frozen:

@@ -24,9 +24,9 @@ from raftlite.election import Saved
 from raftlite.errors import ConfigError, MemberStopped
 from raftlite.lab import wire
 from raftlite.lab.life import Life
-from raftlite.lab.links import NEVER, Flight
+from raftlite.lab.links import Flight
 from raftlite.lab.stage import Condition, LabClosed, Plan, Stage
-from raftlite.lab.waiter import Waiter
+from raftlite.lab.waiter import Waiters
 from raftlite.line import Content, saved_from_plain, saved_to_plain
 from raftlite.nodes import forks
 
@@ -50,7 +50,7 @@ class ProcessStage(Stage, forks.Forkable):
         self._dropped = 0
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._waiters: List[Waiter] = []
+        self._waiters = Waiters(self._changed)
         self._is_closed = False
         self._bell, self._rope = socket.socketpair()
         self._rope.setblocking(False)
@@ -81,11 +81,8 @@ class ProcessStage(Stage, forks.Forkable):
         self, seconds: float, condition: Optional[Condition] = None, do: Optional[Callable[[], None]] = None
     ) -> bool:
         with self._lock:
-            waiter = Waiter(self.now + seconds, condition, do)
-            self._waiters.append(waiter)
             self._ring()
-            self._changed.wait_for(lambda: waiter.is_done or self._is_closed)
-            return waiter.outcome()
+            return self._waiters.wait(self.now + seconds, condition, do, lambda: self._is_closed)
 
     def pause(self) -> NoReturn:
         raise ConfigError(
@@ -136,21 +133,14 @@ class ProcessStage(Stage, forks.Forkable):
     def _pause_before_next(self) -> float:
         if self._origin is None:
             return _LONGEST_WAIT
-        due = min(self.agenda.next_due, *(waiter.end for waiter in self._waiters), NEVER)
+        due = min(self.agenda.next_due, self._waiters.next_end)
         return min(max(0.0, (due - self.now) * self.plan.scale), _LONGEST_WAIT)
 
     def _do_what_is_due(self) -> None:
-        self._look_at_waiters()
+        self._waiters.look(self.now)
         while self._origin is not None and self.agenda.next_due <= self.now:
             self.agenda.do_next()
-            self._look_at_waiters()
-
-    def _look_at_waiters(self) -> None:
-        for waiter in self._waiters:
-            waiter.look(self.now)
-        if any(waiter.is_done for waiter in self._waiters):
-            self._waiters = [waiter for waiter in self._waiters if not waiter.is_done]
-            self._changed.notify_all()
+            self._waiters.look(self.now)
 
     # --- What members say -------------------------------------------------------------------------
 
@@ -162,7 +152,7 @@ class ProcessStage(Stage, forks.Forkable):
             was_well = not life.talks_nonsense
             self._bury(life)
             self._lose(life, "killed" if was_well and life.was_killed else "failed")
-        self._look_at_waiters()
+        self._waiters.look(self.now)
 
     def _listen(self, life: Life) -> bool:
         """Hear one thing; False if that was the last."""

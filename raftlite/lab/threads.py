@@ -21,7 +21,7 @@ from raftlite.lab.links import NEVER, Flight
 from raftlite.lab.rules import Vanish
 from raftlite.lab.stage import Condition, LabClosed, Plan, Timed, Timeline
 from raftlite.lab.thread import LabThread
-from raftlite.lab.waiter import Waiter
+from raftlite.lab.waiter import Waiters
 from raftlite.nodes.base import Node
 from raftlite.steps import Step
 from raftlite.storage import MemoryStorage
@@ -128,7 +128,7 @@ class ThreadStage(Timeline[_Member]):
         self._wanting = 0  # threads that want the baton: the conductor lets them go first
         self._holders = 0  # bodies of `quiet` that run
         self._has_news = False  # something has happened that waiters have not looked at
-        self._waiters: List[Waiter] = []
+        self._waiters = Waiters(self._changed)
         self._expected: Dict[int, float] = {}  # threads whose wait is over, and until when the clock waits for them
         self._is_closed = False
         self._conductor = threading.Thread(target=self._conduct, name="raftlite-lab-conductor", daemon=True)
@@ -141,22 +141,35 @@ class ThreadStage(Timeline[_Member]):
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        with self.clock.lock:
-            self._wanting += 1
-            self._expected.pop(threading.get_ident(), None)
-        with self._baton, self.clock.lock:
-            self._wanting -= 1
-            self._holders += 1
-            try:
+        self._take_baton()
+        try:
+            with self.clock.lock:
                 if self._is_closed:
                     raise LabClosed("the lab is closed")
                 self.clock.hold()
                 yield
-            finally:
-                self._holders -= 1
-                self._expect(threading.get_ident())
-                self._has_news = True
-                self._changed.notify_all()
+        finally:
+            self._pass_baton_on()
+
+    def _take_baton(self) -> None:
+        with self.clock.lock:
+            self._wanting += 1
+            self._expected.pop(threading.get_ident(), None)
+        has_it = False
+        try:
+            has_it = self._baton.acquire()
+        finally:  # also where Ctrl-C has ended the wait
+            with self.clock.lock:
+                self._wanting -= 1
+                self._holders += has_it
+
+    def _pass_baton_on(self) -> None:
+        with self.clock.lock:
+            self._holders -= 1
+            self._expect(threading.get_ident())
+            self._has_news = True
+            self._changed.notify_all()
+        self._baton.release()
 
     def look(self, read: Callable[[], Any]) -> Any:
         with self.clock.lock:
@@ -168,12 +181,9 @@ class ThreadStage(Timeline[_Member]):
         with self.clock.lock:
             if self._expected.pop(threading.get_ident(), None) is not None:
                 self.clock.forget_lag()
-            waiter = Waiter(self.clock() + seconds, condition, do)
-            self._waiters.append(waiter)
             self._has_news = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: waiter.is_done or self._is_closed)
-            return waiter.outcome()
+            return self._waiters.wait(self.clock() + seconds, condition, do, lambda: self._is_closed)
 
     def pause(self) -> None:
         self.clock.pause()
@@ -197,7 +207,7 @@ class ThreadStage(Timeline[_Member]):
 
     @property
     def _next_due(self) -> float:
-        return min(super()._next_due, *(waiter.end for waiter in self._waiters), NEVER)
+        return min(super()._next_due, self._waiters.next_end)
 
     # --- The conductor ----------------------------------------------------------------------------
 
@@ -264,15 +274,9 @@ class ThreadStage(Timeline[_Member]):
 
     def _look_at_waiters(self) -> None:
         self._has_news = False
-        now = self.clock.hold()
-        for waiter in list(self._waiters):
-            waiter.look(now)
-            if waiter.is_done:
-                self._expect(waiter.thread)
-        if any(waiter.is_done for waiter in self._waiters):
-            self._waiters = [waiter for waiter in self._waiters if not waiter.is_done]
-            self._has_news = True  # one of them may have done something
-            self._changed.notify_all()
+        for thread in self._waiters.look(self.clock.hold()):
+            self._has_news = True  # it may have done something
+            self._expect(thread)
 
     def _settle(self) -> None:
         """Wait until every member waits for more. The caller has the baton, and the lock once."""
