@@ -23,20 +23,31 @@ PATIENCE = 60  # seconds that a program has from its start to its end
 
 
 def run(*command: Any, cwd: Path) -> List[str]:
-    """Run Python with these arguments to the end; return what was printed."""
+    """Run Python with these arguments to the end; return what was printed.
+
+    What was logged is left aside: on a machine that is busy, members say on standard error that they have waited.
+    """
+    return _finished(*command, cwd=cwd).stdout.splitlines()
+
+
+def logged(*command: Any, cwd: Path) -> List[str]:
+    """Run Python with these arguments to the end; return what was written to its standard error."""
+    return _finished(*command, cwd=cwd).stderr.splitlines()
+
+
+def _finished(*command: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=cwd,
         # Unbuffered, a line and its end would be written apart, and those of several processes mixed.
         env={name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         timeout=PATIENCE,
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout.splitlines()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
 
 
 class Program:
