@@ -8,6 +8,8 @@
 #   make test-all    every test, slow ones too, on every CPython from 3.9 to 3.13 of this machine
 #   make simulate    ten thousand simulated clusters, then every interleaving of a small one
 #   make chaos MINUTES=30   real processes under partitions, loss, pauses, kills, full disks; ARGS="--nodes 5 --seed 1"
+#   make bench       raftlite beside others that elect leaders, and the figure of the paper: tables, in most of an hour
+#   make bench-quick what has become slower since tests/benchmarks/last.json, in three minutes; ARGS=--keep renews it
 #   make wheel       build dist/raftlite-*.whl
 #   make clean       remove whatever the other words have made
 #
@@ -21,7 +23,7 @@ MINUTES = 1
 # Only what the words install is to be imported.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: all demo lab test check test-all simulate chaos wheel clean
+.PHONY: all demo lab test check test-all simulate chaos bench bench-quick wheel clean
 .NOTPARALLEL:
 
 all: check test
@@ -50,6 +52,14 @@ chaos:
 
 test-all:
 	@$(PYTHON) tests/run_on_every_python.py $(ARGS)
+
+bench:
+	@$(PYTHON) tests/benchmarks/peers/environment.py .cache/bench
+	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" .cache/bench/bin/python -m benchmarks $(ARGS)
+
+bench-quick:
+	@$(PYTHON) tests/environment.py .cache/bench bench
+	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" .cache/bench/bin/python -m benchmarks --quick $(ARGS)
 
 wheel:
 	@$(PYTHON) tests/environment.py .venv test

@@ -42,7 +42,7 @@ class Cluster:
 
     def __init__(self, system: System, count: int, pace: str, stack: ExitStack) -> None:
         self.system, self.count, self.pace = system, count, pace
-        self._folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        self._folder = stack.enter_context(tempfile.TemporaryDirectory())
         self._port = next(port for port in self._ports if _are_free(range(port - 1, port + 2 * count)))
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._processes: Dict[int, subprocess.Popen[bytes]] = {}

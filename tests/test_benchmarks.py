@@ -1,0 +1,101 @@
+"""The benchmark's arithmetic: percentiles, tables, and what counts as having moved. Nothing is measured here."""
+
+from __future__ import annotations
+
+import pytest
+from benchmarks import figures, paper, quick, virtual
+from benchmarks.peers import compare, systems
+
+
+def test_percentile_is_the_value_that_so_many_do_not_exceed():
+    ordered = list(range(1, 101))
+    assert [figures.percentile(ordered, share) for share in (0.5, 0.9, 0.99, 1.0)] == [50, 90, 99, 100]
+    assert figures.percentile([7], 0.01) == 7
+
+
+def test_summary_counts_and_sorts():
+    assert figures.summary([3.0, 1.0, 2.0]) == {"n": 3, "median": 2.0, "p90": 3.0, "p99": 3.0, "max": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0"), (1234.5, "1234"), (167.04, "167"), (2.1, "2.10"), (0.01234, "0.0123")]
+)
+def test_three_digits_are_shown(value, text):
+    assert figures.significant(value) == text
+
+
+def test_table_is_markdown_with_numbers_on_the_right():
+    assert figures.table(("", "ms"), [["raftlite", 2.5], ["etcd", 167.0]]) == [
+        "|          |   ms |",
+        "|----------|-----:|",
+        "| raftlite | 2.50 |",
+        "| etcd     |  167 |",
+    ]
+
+
+def test_ratio_without_noise_has_no_range():
+    assert figures.ratio_with_noise([6.0, 6.0, 6.0], [2.0, 2.0]) == (3.0, 3.0, 3.0)
+
+
+def test_range_of_a_ratio_contains_it_and_is_the_same_each_time():
+    above, below = [5.0, 6.0, 7.0, 6.5, 5.5], [2.0, 2.1, 1.9]
+    value, least, most = figures.ratio_with_noise(above, below)
+    assert least < value < most
+    assert figures.ratio_with_noise(above, below) == (value, least, most)
+
+
+def test_ratio_moves_only_beyond_the_noise_of_both():
+    before = (2.0, 1.8, 2.2)
+    assert figures.movement(before, (2.3, 2.1, 2.5)) is None
+    assert figures.movement(before, (3.0, 2.5, 3.5)) == "rose by 50 %"
+    assert figures.movement(before, (1.0, 0.9, 1.1)) == "fell by 50 %"
+
+
+def test_comparison_counts_what_became_slower():
+    before = {"a": (1.0, 0.9, 1.1), "b": (1.0, 0.9, 1.1)}
+    lines, slower = quick.compare(before, {"a": (2.0, 1.9, 2.1), "b": (0.5, 0.4, 0.6), "c": (1.0, 1.0, 1.0)})
+    assert slower == 1
+    assert ["rose by 100 %" in lines[2], "fell by 50 %" in lines[3], "new" in lines[4]] == [True, True, True]
+
+
+def test_every_ratio_is_of_things_that_are_measured():
+    measured = {name: [2.0, 2.0] for pair in quick.RATIOS.values() for name in pair}
+    assert set(quick.ratios(measured).values()) == {(1.0, 1.0, 1.0)}
+    assert quick.WORK.keys() <= measured.keys()
+
+
+def test_a_peer_that_cannot_be_measured_says_why_in_its_row():
+    kind = compare.Kind(systems.KILL, systems.FAST, 3, "pyraft")
+    row = {**kind._asdict(), "seconds": [], "cold_starts": [], "stuck": [], "left_out": compare.why_left_out(kind)}
+    result = {"machine": figures.machine(), "rows": [row]}
+    line = next(line for line in compare.describe(result) if line.startswith("| pyraft"))
+    assert "whole seconds" in line and "| 0" in line
+
+
+def test_silence_is_told_in_election_timeouts_and_a_kill_in_milliseconds():
+    row = {"system": "raftlite", "pace": systems.FAST, "seconds": [0.3], "stuck": [], "left_out": ""}
+    assert compare._fault_row({**row, "fault": systems.SILENCE})[2] == pytest.approx(2.0)
+    assert compare._fault_row({**row, "fault": systems.KILL})[2] == pytest.approx(300.0)
+
+
+@pytest.mark.parametrize("variant", paper.VARIANTS)
+def test_trial_of_the_papers_experiment_ends_and_repeats(variant):
+    milliseconds = paper.trial(variant, (150, 300), seed=1)
+    assert milliseconds is not None and 0 < milliseconds < 5_000
+    assert paper.trial(variant, (150, 300), seed=1) == milliseconds
+
+
+def test_members_with_short_logs_are_not_elected_under_the_papers_rules():
+    elected = set()
+    for seed in range(20):
+        cluster, leader = paper._cluster_before_crash("paper's rules, paper's logs", (150, 300), seed)
+        assert leader == "n0004"
+        cluster.crash(leader, proof=False)
+        assert cluster.run_until(cluster.all_follow, 60.0)
+        elected.add(cluster.leader)
+    assert elected == {"n0002", "n0003"}
+
+
+def test_virtual_cluster_of_a_hundred_and_one_elects_within_two_timeouts():
+    cluster = virtual.VirtualCluster(101, seed=1)
+    assert cluster.run_until(lambda: cluster.leader is not None and cluster.all_follow(), 4.0)
