@@ -89,3 +89,24 @@ def test_installed_command_says_how_to_use_it(installed, program, arguments, tmp
 def test_installed_command_runs_the_demo(installed, tmp_path):
     environment, _ = installed
     run(environment / BIN / "raftlite", "demo", cwd=tmp_path)
+
+
+SHOW_PAGE = """
+import urllib.request
+from raftlite.lab import Lab
+from raftlite.lab.server import serve
+from raftlite.lab.session import Session
+
+with Session(lambda **settings: Lab(backend="virtual", **settings)) as session:
+    session.fresh()
+    with serve(session) as page:
+        for name in ("", "static/app.js", "static/theme.css", "scenes"):
+            print(urllib.request.urlopen(page.url + name).read().decode())
+"""
+
+
+def test_installed_lab_has_its_page_and_its_scenes(installed, tmp_path):
+    environment, _ = installed
+    served = run(environment / BIN / "python", "-c", SHOW_PAGE, cwd=tmp_path)
+    assert "<!doctype html>" in served and "class App" in served and "--leader" in served and "cold-start" in served
+    assert "split-vote" in run(environment / BIN / "raftlite", "lab", "--scene", "list", cwd=tmp_path)

@@ -5,9 +5,10 @@
   const { text, set } = raftlite.draw;
   const byId = (id) => document.getElementById(id);
   const PERIOD = 40; // milliseconds between two pictures while something moves
-  const CALM = 500; // and where the system asks for reduced motion
+  const CALM = 1000; // and where the system asks for reduced motion
   const SCROLL = 70; // milliseconds between two positions of the diagram, which moves slowly
   const SLOW = 200; // milliseconds between two pictures of what need not be smooth
+  const SETTLED = 300; // milliseconds after which a view counts as at rest
   const COSTLY = 9; // milliseconds that a picture may take before there are fewer of them
 
   class App {
@@ -69,7 +70,8 @@
       if (!this.isPlaced && (answer.last === undefined || this.recording.last >= answer.last)) this.goToPlace();
       const { paused, live, scale, scene, remark } = answer;
       const state = JSON.stringify([paused, live, scale, scene, remark]);
-      if (answer.events.length || state !== this.state || !this.frame) this.drawSoon();
+      const isNew = answer.events.length > 0 || state !== this.state || !this.frame;
+      if (isNew && !this.timer) this.drawSoon(); // else the next picture is due anyway
       this.state = state;
     }
 
@@ -93,6 +95,7 @@
       this.draw(now);
       this.cost += 0.1 * (performance.now() - began - this.cost);
       clearTimeout(this.timer);
+      this.timer = 0;
       if (this.time.isMoving && !document.hidden) this.timer = setTimeout(() => this.drawSoon(), this.period());
       else this.drawnAt = 0;
     }
@@ -161,7 +164,8 @@
 
     moved() {
       this.slowAt = this.scrolledAt = 0;
-      if (this.isPlaced && !this.time.isFollowing && !this.time.isPlaying) history.replaceState(null, "", this.place());
+      clearTimeout(this.placing);
+      if (this.isPlaced) this.placing = setTimeout(() => this.writePlace(), SETTLED);
       this.drawSoon();
     }
 
@@ -251,7 +255,6 @@
 
     goLive() {
       this.time.follow();
-      history.replaceState(null, "", location.pathname);
       this.moved();
     }
 
@@ -305,6 +308,17 @@
       const part = [`i=${this.time.i}`];
       if (this.selected) part.push(`sel=${encodeURIComponent(this.selected)}`);
       return `#${part.join("&")}`;
+    }
+
+    /** In the address of the page, once the view has come to rest: browsers forbid to do so all the time. */
+    writePlace() {
+      const { time } = this;
+      if (time.isPlaying) return;
+      try {
+        history.replaceState(null, "", time.isFollowing ? location.pathname : this.place());
+      } catch (error) {
+        // A file may not be allowed to; the link in the dialog is there all the same.
+      }
     }
 
     goToPlace() {

@@ -8,7 +8,7 @@
 
   /** Connects everything that can be clicked. */
   raftlite.wire = function (app) {
-    const click = (id, does) => byId(id).addEventListener("click", does);
+    const click = (id, does) => byId(id).addEventListener("click", () => app.frame && does());
     click("stop-leader", () => app.post({ op: "kill", n: "leader" }));
     click("heal", () => app.post({ op: "heal" }));
     click("start-all", () => app.post({ op: "start_all" }));
@@ -85,7 +85,7 @@
     const runs = time.isMoving;
     for (const element of document.querySelectorAll("header .live, footer button.live")) element.disabled = !frame.isLive;
     for (const id of ["delay", "loss"]) byId(id).disabled = !frame.isLive;
-    document.body.dataset.mode = !isServed ? "recording" : time.isFollowing ? "live" : "past";
+    document.body.dataset.mode = app.isLost ? "lost" : !isServed ? "recording" : time.isFollowing ? "live" : "past";
     byId("play").dataset.runs = String(runs);
     set(byId("play"), { "aria-label": runs ? "Pause" : "Play" });
     text(byId("live"), isServed && time.isFollowing ? (source.answer.paused ? "Clock stands" : "Live") : "Back to live");
@@ -122,7 +122,7 @@
     const { notable, kinds } = frame.history;
     const k = raftlite.after(notable, frame.i, (i) => i) - 1;
     const record = k < 0 ? null : frame.records[notable[k] - 1];
-    const said = record ? `${record.n ? `${record.n} ` : ""}${words.sentence(record, kinds[record.i - 1])}` : "";
+    const said = record ? words.line(record, kinds[record.i - 1]) : "";
     text(byId("caption"), said);
     byId("caption").classList.toggle("fault", Boolean(record && kinds[record.i - 1] === "fault"));
   }
@@ -130,6 +130,7 @@
   /** Changes of role, and nothing else, go to whoever listens; only the latest where there are many. */
   raftlite.announce = function (app) {
     const { frame } = app;
+    if (!byId("toast").hidden) return; // it is being read
     const first = Math.max(app.said, frame.i - 200);
     let latest = null;
     for (let i = first + 1; i <= frame.i; i++) {

@@ -88,9 +88,6 @@
       byId("group-dialog").addEventListener("keydown", (event) => {
         const n = isDigit(event.key) ? this.app.ids[Number(event.key) - 1] : null;
         if (n) this.choose(n, !this.chosen.has(n));
-        if (event.key !== "Enter" || event.target.tagName === "BUTTON") return;
-        event.preventDefault(); // it would be taken for the first button of the form, which leaves
-        byId("group-dialog").close("ok");
       });
       this.whenClosed("group-dialog", () => {
         const rest = this.app.ids.filter((n) => !this.chosen.has(n));

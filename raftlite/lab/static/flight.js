@@ -4,7 +4,7 @@
 (function (raftlite) {
   const { draw, words } = raftlite;
   const FADE = 0.9; // seconds of the cluster for which a lost message is shown where it ended
-  const LOOKS = { follower: "edge-follower", candidate: "edge-candidate", "pre-candidate": "edge-candidate", leader: "edge-leader", paused: "stopped" };
+  const LOOKS = raftlite.table({ follower: "edge-follower", candidate: "edge-candidate", "pre-candidate": "edge-candidate", leader: "edge-leader", paused: "stopped" });
 
   class Flight {
     constructor(canvas) {

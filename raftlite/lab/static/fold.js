@@ -6,6 +6,9 @@
 "use strict";
 
 (function (raftlite) {
+  /** An object to look words of a file up in: it has nothing but its own entries, not even `toString`. */
+  const table = (entries) => Object.assign(Object.create(null), entries);
+
   const NOBODY = Object.freeze({
     role: "stopped", term: 0, vote: null, votes: [], leader: null, deadline: null, span: null, lease: null,
     isUp: false, isPaused: false, inc: 0, why: "",
@@ -191,5 +194,5 @@
     return low;
   }
 
-  Object.assign(raftlite, { View, Recording, NOBODY, after });
+  Object.assign(raftlite, { View, Recording, NOBODY, after, table });
 })((window.raftlite = window.raftlite || {}));

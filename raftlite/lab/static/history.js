@@ -3,7 +3,7 @@
 
 (function (raftlite) {
   const VOTE = new Set(["vote_req", "vote_resp", "pre_vote_req", "pre_vote_resp", "timeout_now"]);
-  const MOST_FLIGHT = 30; // seconds: whatever took longer is drawn only while it is in flight
+  const MOST_FLIGHT = 30; // seconds: what took longer is drawn while it is in flight, and no more
 
   class History {
     constructor(header) {
@@ -75,7 +75,7 @@
 
   const mark = (history, record) => history.marks.push(record);
 
-  const STEPS = {
+  const STEPS = raftlite.table({
     send,
     recv: end,
     lost: end,
@@ -88,14 +88,14 @@
     note: mark,
     check: mark,
     act: mark,
-  };
+  });
 
-  const KINDS = {
-    start: "term", stop: "term", event: "term", proof: "fault", timer: "timer", fault: "fault", links: "fault",
+  const KINDS = raftlite.table({
+    start: "term", stop: "term", event: "term", proof: "fault", timer: "timer", fault: "fault", links: "links",
     pause: "fault", resume: "fault", lost: "fault", clock: "note", note: "note", check: "note", act: "note",
-  };
+  });
 
-  /** What a record is about: term, vote, timer, heartbeat, fault, note or other. */
+  /** What a record is about: term, vote, timer, heartbeat, fault, note, links (whose fault says the same) or other. */
   function kindOf(record, before) {
     if (record.k === "state") return kindOfState(record, before.node(record.n));
     if (record.k === "send" || record.k === "recv") return VOTE.has(record.type) ? "vote" : "heartbeat";

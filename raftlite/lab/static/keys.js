@@ -15,6 +15,7 @@
 
     press(event) {
       const { key, target } = event;
+      if (!this.app.frame) return; // nothing is there yet
       if (event.ctrlKey || event.metaKey || this.app.dialogs.isOpen || event.defaultPrevented) return;
       if (isWriting(target) || usesKey(target, key)) return;
       if (/^Arrow/.test(key) && usesArrow(target)) return;

@@ -4,6 +4,7 @@
 (function (raftlite) {
   const { words } = raftlite;
   const HEIGHT = { leader: 1, candidate: 1, "pre-candidate": 0.74, follower: 0.42, paused: 0.42, stopped: 0.1 };
+  const SIGNS = raftlite.table({ fault: "▼", question: "?", note: "✎" });
   const SLOW = 0.4; // seconds between two pictures of a recording that grows
 
   class Lanes {
@@ -116,7 +117,7 @@
       context.textAlign = "center";
       let drawn = -10;
       for (const mark of marks) {
-        const sign = { fault: "▼", check: mark.ok ? "✓" : "✗" }[mark.k] || { question: "?", note: "✎" }[mark.kind];
+        const sign = mark.k === "check" ? (mark.ok ? "✓" : "✗") : SIGNS[mark.k === "note" ? mark.kind : mark.k];
         const x = this.x(mark.t);
         if (!sign || x - drawn < 9) continue;
         context.fillStyle = mark.k === "fault" || mark.ok === false ? colours.refused : colours.soft;

@@ -98,7 +98,7 @@
       const record = frame.records[i - 1];
       const kind = frame.history.kinds[i - 1];
       return html("li", { "data-i": i, class: `${kind} ${record.k}` },
-        html("span", { class: "t" }, record.t.toFixed(3)), html("span", { class: "n" }, record.n || "·"), html("span", { class: "what" }, words.sentence(record, kind)));
+        html("span", { class: "t" }, record.t.toFixed(3)), html("span", { class: "n" }, (record.k !== "fault" && record.n) || "·"), html("span", { class: "what" }, words.sentence(record, kind)));
     }
 
     mark(row) {

@@ -7,7 +7,7 @@
   const REPEAT = 8; // seconds in which the same reason for a loss is written once for each sender
   const NEAR = 9; // from a line: it is the one that is meant
   const isQuiet = (message) => /^heartbeat/.test(message.type);
-  const GAPS = { heartbeat: 6, heartbeat_resp: 5, vote_req: 10, pre_vote_req: 10 }; // from a band to the sign at the end
+  const GAPS = raftlite.table({ heartbeat: 6, heartbeat_resp: 5, vote_req: 10, pre_vote_req: 10 }); // from a band to the sign at the end
 
   class Paper {
     constructor(element) {
@@ -152,7 +152,7 @@
       const y = this.y(record.t);
       ink.line(4, y, this.width, y, colour === "ink" ? "soft" : colour, 1.4, [8, 5]);
       ink.font(this.letters - 1, 600);
-      const lines = this.wrapped((record.k === "note" ? "✎ " : "") + words.sentence(record), this.lane - 14, 3);
+      const lines = this.wrapped((record.k === "note" ? "✎ " : "") + words.line(record), this.lane - 14, 3);
       lines.forEach((line, row) => ink.words(line, 6, y + (row + 1) * (this.letters + 2), colour));
     }
 
@@ -278,22 +278,22 @@
   }
 
   // How wide and how strong: a role can be told from the others without its colour.
-  const BANDS = {
+  const BANDS = raftlite.table({
     follower: ["follower", 0.55, 0.5], "pre-candidate": ["candidate", 0.8, 0.35], candidate: ["candidate", 1, 1], leader: ["leader", 1, 1], paused: ["stopped", 0.55, 0.8],
-  };
-  const PILLS = {
+  });
+  const PILLS = raftlite.table({
     follower: ["follower", "panel", "on-follower"], "pre-candidate": ["panel", "edge-candidate", "ink"], candidate: ["candidate", "panel", "on-candidate"],
     leader: ["leader", "edge-leader", "on-leader"], stopped: ["panel", "stopped", "ink"], paused: ["panel", "stopped", "ink"],
-  };
-  const SHAFTS = {
+  });
+  const SHAFTS = raftlite.table({
     vote_req: ["edge-candidate", 3], pre_vote_req: ["edge-candidate", 1.8], vote_resp: ["soft", 2.4], pre_vote_resp: ["soft", 1.8],
     heartbeat: ["quiet", 1.4], heartbeat_resp: ["line", 1.2], timeout_now: ["ink", 3],
-  };
+  });
 
   const change = (paper, record, frame) => paper.drawChange(record, frame);
   const end = (paper, record, frame) => paper.drawEnd(record, frame);
   const mark = (paper, record) => paper.drawMark(record);
-  const STEPS = { state: change, start: change, stop: change, pause: change, resume: change, recv: end, lost: end, fault: mark, note: mark, act: mark };
+  const STEPS = raftlite.table({ state: change, start: change, stop: change, pause: change, resume: change, recv: end, lost: end, fault: mark, note: mark, act: mark });
 
   raftlite.Paper = Paper;
 })((window.raftlite = window.raftlite || {}));

@@ -84,7 +84,7 @@
       const y = isBeside ? 0 : Math.sin(angle) < 0.1 ? -away - 5 : away + this.letters * 0.82;
       const line = isBeside ? { x, dy: this.letters * 0.85 } : { dx: 7 };
       const below = svg("tspan", { class: "below", "font-size": Math.max(14, this.letters * 0.62), ...line });
-      const name = svg("text", { class: "name", x, y, "text-anchor": isBeside ? "start" : "middle", "font-size": this.letters }, n.length > 12 ? `${n.slice(0, 11)}…` : n, below);
+      const name = svg("text", { class: "name", x, y, "text-anchor": isBeside ? "start" : "middle", "font-size": this.letters }, n.length > 12 ? `${n.slice(0, 11)}…` : n, " ", below);
       return [name, below];
     }
 

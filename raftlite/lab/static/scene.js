@@ -44,7 +44,7 @@
       this.choose.value = this.scenes.has(name) ? name : "";
       this.choose.hidden = !this.scenes.size;
       text(this.title, told ? told.title : name || (this.scenes.size ? "" : "Recording"));
-      this.title.hidden = this.scenes.size > 0 && this.scenes.has(name);
+      this.title.hidden = !this.title.textContent || this.scenes.has(name);
       text(this.narration, narration ? narration.text : told ? told.summary || "" : this.scenes.size ? "Five members, one leader. Choose a scene, press Page Down for the show, or break something." : "");
       this.drawStops(scene, frame.isLive, told);
       this.drawQuestion(question, told);
@@ -70,6 +70,7 @@
       this.picked = null;
       const stop = stopOf(question, told);
       text(this.question, stop ? stop.question : question.text);
+      this.answers.hidden = !(stop && stop.answers);
       this.answers.replaceChildren(...((stop && stop.answers) || []).map((words, k) => this.newAnswer(words, k, question)));
     }
 

@@ -2,16 +2,16 @@
 "use strict";
 
 (function (raftlite) {
-  const ROLES = {
+  const ROLES = raftlite.table({
     follower: { letter: "F", name: "follower" },
     "pre-candidate": { letter: "C?", name: "pre-candidate" },
     candidate: { letter: "C", name: "candidate" },
     leader: { letter: "L", name: "leader" },
     stopped: { letter: "X", name: "stopped" },
     paused: { letter: "P", name: "paused" },
-  };
+  });
 
-  const TYPES = {
+  const TYPES = raftlite.table({
     vote_req: "request for a vote",
     pre_vote_req: "pre-vote request",
     vote_resp: "answer about a vote",
@@ -21,20 +21,24 @@
     timeout_now: "“campaign now”",
     change_req: "request for a change",
     change_resp: "answer about a change",
-  };
+  });
 
-  const LOST = {
+  const LOST = raftlite.table({
     cut: "the link is cut",
     loss: "lost on the way",
     down: "nobody is there",
     paused: "its receiver was paused",
     operator: "dropped by hand",
     expired: "too old",
-  };
+  });
 
-  const STOPS = {
+  const STOPS = raftlite.table({
     killed: "is killed", power: "loses its power", stopped: "is stopped", removed: "has been removed", failed: "has failed",
-  };
+  });
+
+  const TIMERS = raftlite.table({ election: "runs into its election timeout", heartbeat: "is due to send heartbeats", lease: "sees its lease run out" });
+  const CLOCK = raftlite.table({ pause: "the clock stands still", play: "the clock goes on", step: "one step" });
+  const VERDICTS = raftlite.table({ granted: ["✓ ", "grants"], refused: ["✗ ", "refuses"] });
 
   const look = (node) => (!node.isUp ? "stopped" : node.isPaused ? "paused" : node.role);
   const role = (node) => ROLES[look(node)] || { letter: "?", name: String(node.role) };
@@ -43,13 +47,13 @@
   const seconds = (value) => `${value.toFixed(1)} s`;
   const list = (names) => (names || []).join(" ");
 
-  const SENTENCES = {
+  const SENTENCES = raftlite.table({
     start: (r) => (r.inc > 1 ? `starts again (start ${r.inc})` : "starts"),
     stop: (r) => STOPS[r.why] || `stops: ${r.why || "no reason given"}`,
     pause: () => "is paused: it neither hears nor says anything",
     resume: () => "goes on",
     state: sentenceOfState,
-    timer: (r) => ({ election: "runs into its election timeout", heartbeat: "is due to send heartbeats", lease: "sees its lease run out" })[r.timer] || `runs into its ${r.timer} timer`,
+    timer: (r) => TIMERS[r.timer] || `runs into its ${r.timer} timer`,
     send: (r) => r.text || `sends ${r.to} a ${type(r.type)}`,
     recv: sentenceOfReceipt,
     lost: (r) => `does not get the ${type(r.type)} of ${r.from}: ${lost(r.why)}`,
@@ -59,10 +63,10 @@
     event: sentenceOfEvent,
     note: (r) => r.text,
     check: (r) => `${r.ok ? "✓" : "✗"} ${r.name}${r.why ? `: ${r.why}` : ""}`,
-    clock: (r) => ({ pause: "the clock stands still", play: "the clock goes on", step: "one step" })[r.op] || `the clock runs at scale ${r.scale}`,
-    act: (r) => `${r.by || r.n} writes with token ${r.token}: ${r.ok ? "✓ accepted" : "✗ refused"}${r.why ? `, ${r.why}` : ""}`,
+    clock: (r) => CLOCK[r.op] || `the clock runs at scale ${r.scale}`,
+    act: (r) => `writes with token ${r.token}: ${r.ok ? "✓ accepted" : "✗ refused"}${r.why ? `, ${r.why}` : ""}`,
     end: () => "the recording ends",
-  };
+  });
 
   function sentenceOfState(r, kind) {
     const because = r.why ? `: ${r.why}` : "";
@@ -77,8 +81,7 @@
   }
 
   function sentenceOfReceipt(r) {
-    const sign = { granted: "✓ ", refused: "✗ " }[r.result] || "";
-    const what = { granted: "grants", refused: "refuses" }[r.result];
+    const [sign, what] = VERDICTS[r.result] || ["", null];
     const reason = r.why ? `: ${r.why}` : "";
     if (what && /_req$/.test(r.type)) return `${sign}${what} the ${type(r.type)} of ${r.from}${reason}`;
     return `${sign}hears the ${type(r.type)} of ${r.from}, ${r.result || "heard"}${reason}`;
@@ -90,7 +93,7 @@
     return r.leader ? `tells its program: ${r.leader} leads` : "tells its program: nobody leads";
   }
 
-  const FAULTS = {
+  const FAULTS = raftlite.table({
     kill: (r) => `kill ${r.n}`,
     power: (r) => `cut the power of ${r.n}`,
     start: (r) => `start ${r.n}`,
@@ -113,7 +116,7 @@
     spread: () => "spread the timers",
     scale: (r) => `scale ${r.scale}`,
     rules: (r) => `rules: ${Object.entries(r.rules || {}).map(([name, value]) => `${name.replace(/_/g, "-")} ${value === true ? "on" : value === false ? "off" : value}`).join(", ")}`,
-  };
+  });
 
   function sentenceOfFault(r) {
     const words = FAULTS[r.op];
@@ -126,6 +129,9 @@
     return words ? words(record, kind) : String(record.k);
   }
 
+  /** The same with the member in front, unless it names it itself. */
+  const line = (record, kind) => `${record.n && record.k !== "fault" ? `${record.n} ` : ""}${sentence(record, kind)}`;
+
   /** One line about a member, for a label that is read aloud. */
   function summary(n, node) {
     const { name } = role(node);
@@ -133,5 +139,5 @@
     return `${n}, ${name}${node.isPaused ? ` as ${node.role}` : ""}, term ${node.term}${follows}`;
   }
 
-  raftlite.words = { ROLES, look, role, type, lost, seconds, list, sentence, summary };
+  raftlite.words = { ROLES, look, role, type, lost, seconds, list, sentence, line, summary };
 })((window.raftlite = window.raftlite || {}));

@@ -1,0 +1,170 @@
+"""How the classroom's page looks in a real browser, and what it says to those who cannot see it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from lab_browser import PROJECTOR, SMALL, chromium, expect, replay, save, trace, watch  # noqa: F401  # fixtures too
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+
+# --- How it looks -------------------------------------------------------------------------------------
+
+
+def places_to_look_at(trace):
+    def first(**wanted):
+        return next(r["i"] for r in trace.records if all(r.get(name) == value for name, value in wanted.items()))
+
+    return {
+        "election": first(k="recv", type="vote_req") + 3,
+        "killed": first(k="stop") + 40,
+        "parted": first(k="fault", op="heal") - 4,
+        "paused": first(k="resume") - 1,
+        "end": trace.last,
+    }
+
+
+@pytest.mark.parametrize("size", [PROJECTOR, SMALL], ids=["1920x1080", "1024x768"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_screens_fit_and_are_kept(replay, trace, scheme, size):
+    page = replay(viewport=size, color_scheme=scheme)
+    for name, i in places_to_look_at(trace).items():
+        page.evaluate("i => { raftlite.app.seekRecord(i); raftlite.app.selected = 'n2'; raftlite.app.moved(); }", i)
+        page.wait_for_function("i => raftlite.app.frame.i === i && raftlite.app.frame.selected === 'n2'", arg=i)
+        assert len(save(page, f"{name}-{scheme}-{size['width']}")) > 20_000
+        assert page.evaluate(OVERFLOW) == []
+
+
+# What sticks out of the window, or out of a panel that cannot be scrolled.
+OVERFLOW = """() => {
+    const out = [];
+    for (const element of document.querySelectorAll('header *, .scene *, footer *, .panel-head *, .inspector button')) {
+        const box = element.getBoundingClientRect();
+        const parent = element.closest('.panel, header').getBoundingClientRect();
+        const isShown = box.width > 0 && !element.closest('.checks, svg, select');
+        const isOut = box.right > parent.right + 1 || box.left < parent.left - 1 || box.bottom > innerHeight;
+        if (isShown && isOut) out.push(element.outerHTML);
+    }
+    if (document.documentElement.scrollHeight > innerHeight) out.push('the page scrolls');
+    return out;
+}"""
+
+
+@pytest.mark.parametrize("deficiency", ["deuteranopia", "protanopia", "tritanopia", "achromatopsia"])
+def test_screens_for_other_eyes_are_kept(replay, trace, deficiency):
+    """To be looked at: letters and shapes must do without the colours."""
+    page = replay(f"#i={places_to_look_at(trace)['parted']}")
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Emulation.setEmulatedVisionDeficiency", {"type": deficiency})
+    assert len(save(page, f"parted-{deficiency}")) > 20_000
+
+
+def test_theme_is_chosen_and_remembered(replay, trace):
+    page = replay()
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    page.keyboard.press("d")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+# --- Who cannot see it, or has no mouse ---------------------------------------------------------------
+
+HEARD = """
+- banner:
+  - heading "raftlite lab" [level=1]
+  - paragraph: /recording run.jsonl/
+  - paragraph: /n\\d is elected in term \\d/
+  - toolbar "Cluster":
+    - button "Cluster…"
+    - button "Export…"
+    - button "Dark or light"
+    - button "Help"
+- region "Scene":
+  - combobox "Scene"
+  - button "Previous"
+  - button "Next"
+  - list "What must hold":
+    - listitem:
+      - img "holds"
+    - listitem:
+      - img "does not hold"
+  - paragraph: Five members start.
+- main:
+  - region "Members":
+    - tablist "How to show the members":
+      - tab "Ring" [selected]
+      - tab "Table"
+    - tabpanel "Ring":
+      - group "Ring of members":
+        - button /n1, .+, term \\d/
+        - button /n2, .+, term \\d/
+        - button /n3, .+, term \\d/
+        - button /n4, .+, term \\d/
+        - button /n5, .+, term \\d/
+  - region "Diagram"
+  - region "Nobody selected"
+  - region "Log":
+    - group "Filters of the log"
+    - list "Log of records"
+- contentinfo:
+  - img "Roles and terms of all members over the whole recording"
+  - slider "Moment of the recording"
+  - toolbar "Time":
+    - button "Previous change of leader or term"
+    - button "Previous event"
+    - button "Play"
+    - button "Next event"
+    - button "Next change of leader or term"
+    - combobox "Speed"
+- status
+"""
+
+
+NAMELESS = """() => [...document.querySelectorAll('button, select, input')].filter((element) => element.offsetParent
+    && !element.labels?.length && !element.ariaLabel && !element.innerText && !element.getAttribute('aria-labelledby')
+).map((element) => element.outerHTML)"""
+
+
+def test_page_says_to_a_screen_reader_what_it_shows(replay, trace):
+    page = replay(f"#i={trace.last}")
+    expect(page.locator("body")).to_match_aria_snapshot(HEARD)
+    assert page.locator("[aria-live], [role=status], [role=alert], output").count() == 1
+    assert page.evaluate(NAMELESS) == []
+
+
+def test_changes_of_role_are_said_and_nothing_else(replay, trace):
+    change = next(r for r in trace.records if r["k"] == "state" and r["role"] == "candidate")
+    page = replay(f"#i={change['i'] - 1}")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("status")).to_have_text(re.compile(rf"^{change['n']} is now candidate in term"))
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#log .current")).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text(re.compile(rf"^{change['n']} is now candidate in term"))
+
+
+def test_members_are_reached_by_tab(replay, trace):
+    page = replay("#i=100")
+    page.locator("#tab-ring").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#inspector-title")).to_contain_text("n2 ·")
+    assert page.evaluate("raftlite.app.time.isPlaying") is False
+    page.locator("#tab-ring").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Table")).to_have_attribute("aria-selected", "true")
+    assert page.evaluate("raftlite.app.time.i") == 100
+
+
+def test_letters_can_be_switched_off(replay, trace):
+    page = replay("#i=100")
+    page.keyboard.press("?")
+    page.get_by_label("Single letters are keys").uncheck()
+    page.keyboard.press("Escape")
+    page.keyboard.press("v")
+    expect(page.get_by_role("tab", name="Ring")).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("PageDown")
+    assert page.evaluate("raftlite.app.time.i") != 101

@@ -1,0 +1,290 @@
+"""The classroom's page on a recording, where every moment can be looked at for as long as it takes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import pytest
+from lab_browser import chromium, expect, replay, shown, trace, watch  # noqa: F401  # fixtures too
+
+from raftlite.lab.session import Session
+from raftlite.lab.trace import Trace, fold, loads
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+
+# --- It shows what was recorded -----------------------------------------------------------------------
+
+FOLDED = """() => {
+    const view = raftlite.app.recording.at(raftlite.app.time.i);
+    const values = (node) => [node.role, node.term, node.vote, node.votes, node.leader, node.deadline, node.span,
+        node.lease, node.isUp, node.isPaused, node.inc, node.why];
+    const nodes = Object.fromEntries([...view.nodes].map(([n, node]) => [n, values(node)]));
+    const {cut, delay, loss} = view.links;
+    return {i: view.i, t: view.t, nodes, inFlight: [...view.inFlight.keys()], cut, delay, loss,
+        leader: view.leaderAt(view.t), checks: [...view.checks.keys()], scale: view.scale};
+}"""
+
+
+def folded(trace, i):
+    view = fold(trace, i)
+    nodes = {
+        n: [node.role, node.term, node.vote, list(node.votes), node.leader, node.deadline, node.span, node.lease,
+            node.is_up, node.is_paused, node.inc, node.why]
+        for n, node in view.nodes.items()
+    }  # fmt: skip
+    return {
+        "i": view.i,
+        "t": view.t,
+        "nodes": nodes,
+        "inFlight": list(view.in_flight),
+        "cut": [list(pair) for pair in view.links.cut],
+        "delay": list(view.links.delay),
+        "loss": view.links.loss,
+        "leader": view.leader,
+        "checks": list(view.checks),
+        "scale": view.scale,
+    }
+
+
+def test_page_adds_records_up_as_the_library_does(replay, trace):
+    """Forwards, backwards and from afar: a place in the recording is one state of the cluster."""
+    page = replay()
+    places = [*range(0, trace.last, 37), *range(trace.last, 0, -53), 1, trace.last, 2, trace.last - 1]
+    for i in places:
+        page.evaluate("i => raftlite.app.time.seekRecord(i)", i)
+        assert page.evaluate(FOLDED) == folded(trace, i)
+
+
+def test_table_says_what_the_library_says(replay, trace):
+    i = next(r["i"] for r in trace.records if r["k"] == "pause") + 5
+    page = replay(f"#i={i}")
+    page.keyboard.press("v")
+    for n, node in fold(trace, i).nodes.items():
+        cells = page.locator(f'#table-view tr[data-node="{n}"] > *').all_inner_texts()
+        assert cells[0] == n and cells[2] == str(node.term) and cells[3] == (node.vote or "\N{EN DASH}")
+        assert ("paused" if node.is_paused else node.role) in cells[1]
+        assert cells[8] == node.why
+
+
+PIXEL = """([n, share]) => {
+    const {places, size, pen} = raftlite.app.ring.flight;
+    const {x, y} = places.get(n);
+    const angle = 2 * Math.PI * share - Math.PI / 2;
+    const at = [x + 1.42 * size * Math.cos(angle), y + 1.42 * size * Math.sin(angle)];
+    const ratio = pen.canvas.width / pen.width;
+    const copy = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+    copy.drawImage(pen.canvas, -Math.round(at[0] * ratio), -Math.round(at[1] * ratio));
+    return copy.getImageData(0, 0, 1, 1).data[3];
+}"""
+
+
+def test_arcs_tell_the_truth(replay, trace):
+    """The arc of a timer ends where the recorded deadline says, on the pixel: nothing about it is made up."""
+    looked_at, page = 0, replay()
+    for i in range(20, trace.last, 211):
+        page.evaluate("i => raftlite.app.seekRecord(i)", i)
+        page.wait_for_function("i => raftlite.app.frame.i === i", arg=i)
+        view = fold(trace, i)
+        flying = page.evaluate("raftlite.app.ring.flight.flying.length")
+        for n, node in view.nodes.items():
+            if node.deadline is None or not node.is_up or node.role == "leader" or flying > 4:
+                continue
+            left = max(0.0, min(1.0, (node.deadline - view.t) / node.span))
+            if 0.05 < left < 0.95:
+                assert page.evaluate(PIXEL, [n, left - 0.02]) > 0
+                assert page.evaluate(PIXEL, [n, left + 0.02]) == 0
+                looked_at += 1
+    assert looked_at > 5
+
+
+def test_messages_are_where_the_recording_says(replay, trace):
+    i = next(r["i"] for r in trace.records if r["k"] == "send" and r["type"] == "vote_req")
+    page = replay(f"#i={i}")
+    page.evaluate("t => { raftlite.app.time.seek(t); raftlite.app.moved(); }", trace.records[i - 1]["t"] + 0.2)
+    page.wait_for_function("t => raftlite.app.frame.t > t", arg=trace.records[i - 1]["t"] + 0.19)
+    places = page.evaluate("[...raftlite.app.ring.flight.places].map(([n, {x, y}]) => [n, x, y])")
+    size = page.evaluate("raftlite.app.ring.flight.size")
+    at = {n: (x, y) for n, x, y in places}
+    flying = page.evaluate("raftlite.app.ring.flight.flying")
+    t = page.evaluate("raftlite.app.frame.t")
+    sends = {r["m"]: r for r in trace.records if r["k"] == "send"}
+    assert flying
+    for each in flying:
+        send = sends[each["m"]]
+        (x1, y1), (x2, y2) = at[send["n"]], at[send["to"]]
+        length = math.hypot(x2 - x1, y2 - y1)
+        share = (t - send["t"]) / (send["eta"] - send["t"])
+        along = 1.5 * size + (length - 3 * size) * min(1, share)
+        assert math.hypot(each["x"] - x1, each["y"] - y1) == pytest.approx(along, abs=0.2 * size)
+
+
+def test_link_to_a_moment_opens_it(replay, trace):
+    page = replay("#i=120&sel=n3")
+    assert page.evaluate("raftlite.app.time.i") == 120
+    expect(page.locator("#inspector-title")).to_contain_text("n3 ·")
+    page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(re.compile("#i=121&sel=n3$"))
+
+
+def test_recording_is_played_from_where_it_stands_to_its_end(replay, trace):
+    page = replay(f"#i={trace.last - 20}")
+    page.get_by_label("Speed").select_option("8")
+    page.keyboard.press("Space")
+    expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
+    page.wait_for_function("last => raftlite.app.frame.i === last && !raftlite.app.time.isPlaying", arg=trace.last)
+    expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
+
+
+def test_slider_goes_to_any_moment(replay, trace):
+    page = replay()
+    page.get_by_label("Moment of the recording").fill("20")
+    page.wait_for_function("() => raftlite.app.frame.t > 19.9")
+    assert page.evaluate("raftlite.app.time.i") == sum(r["t"] <= 20 for r in trace.records)
+
+
+def test_log_is_filtered_and_searched(replay, trace):
+    i = next(r["i"] for r in trace.records if r["k"] == "stop")
+    page = replay(f"#i={i}")
+    rows = page.locator("#log li")
+    expect(rows.filter(has_text="sets its timer")).to_have_count(0)
+    page.get_by_label("Timers").check()
+    expect(rows.filter(has_text="sets its timer").first).to_be_attached()
+    page.get_by_label("Find in the log").fill("one leader per term")
+    expect(rows).to_have_count(1)
+    page.get_by_label("Find in the log").fill("")
+    page.get_by_label("Member in the log").select_option("n2")
+    expect(rows.first).to_be_attached()
+    assert set(page.locator("#log li .n").all_inner_texts()) <= {"n1", "n2", "n3", "n4", "n5", "·"}
+
+
+def test_selected_line_of_the_diagram_is_explained(replay, trace):
+    refusal = next(r for r in trace.records if r["k"] == "recv" and r.get("result") == "refused")
+    page = replay(f"#i={refusal['i'] + 1}")
+    x, y = page.evaluate(
+        """m => {
+            const {spacetime, frame} = raftlite.app;
+            const message = frame.history.messages.get(m);
+            const way = spacetime.paper.way(message, message.ends[0]);
+            const box = spacetime.element.getBoundingClientRect();
+            return [box.x + 0.7 * way.x1 + 0.3 * way.x2, box.y + 0.7 * way.y1 + 0.3 * way.y2 - spacetime.top(frame.t)];
+        }""",
+        refusal["m"],
+    )
+    page.mouse.click(x, y)
+    expect(page.locator("#inspector .why")).to_contain_text("Because: ")
+    expect(page.locator("#inspector-title")).to_contain_text("message")
+
+
+# --- It keeps still -----------------------------------------------------------------------------------
+
+COUNT_FRAMES = """
+    window.framesAsked = 0;
+    const ask = window.requestAnimationFrame.bind(window);
+    window.requestAnimationFrame = (call) => { window.framesAsked++; return ask(call); };
+"""
+
+
+def test_nothing_is_drawn_while_nothing_moves(trace, watch):
+    session, watched = Session(lambda **_: None), watch()
+    session.replay(trace, "run.jsonl")
+    watched.context.add_init_script(COUNT_FRAMES)
+    with shown(session, watched, "#i=300") as shown_page:
+        page = shown_page.page
+        page.wait_for_function("() => raftlite.app.time.i === 300")
+        for _ in range(2):  # the first answers may still change something
+            with page.expect_response(re.compile("trace")):
+                pass
+        before = page.evaluate("window.framesAsked")
+        for _ in range(3):
+            with page.expect_response(re.compile("trace")):
+                pass
+        assert page.evaluate("window.framesAsked") == before
+
+
+def test_with_reduced_motion_nothing_glides(replay, trace):
+    """Messages stay in the middle of their way; what changes, changes at once and seldom."""
+    i = next(r["i"] for r in trace.records if r["k"] == "send" and r["type"] == "vote_req")
+    page = replay(f"#i={i}", reduced_motion="reduce")
+    places = []
+    for seconds in (0.02, 0.3):
+        page.evaluate("t => { raftlite.app.time.seek(t); raftlite.app.moved(); }", trace.records[i - 1]["t"] + seconds)
+        page.wait_for_function(
+            "t => Math.abs(raftlite.app.frame.t - t) < 1e-6", arg=trace.records[i - 1]["t"] + seconds
+        )
+        places.append({each["m"]: (each["x"], each["y"]) for each in page.evaluate("raftlite.app.ring.flight.flying")})
+    both = set(places[0]) & set(places[1])
+    assert both and all(places[0][m] == places[1][m] for m in both)
+    assert page.evaluate("raftlite.app.period()") >= 500
+
+
+# --- It takes whatever comes --------------------------------------------------------------------------
+
+HOSTILE = ['<img src=x onerror="document.title=1">', "__proto__", "constructor", "n 1'", "x" * 128, "\U0001f600"]
+
+
+def test_names_and_words_of_a_file_are_only_text(replay):
+    records = [
+        {
+            "k": "header",
+            "format": "raftlite-trace",
+            "v": 1,
+            "nodes": HOSTILE,
+            "scene": "<b>",
+            "config": {"election": [0, 0]},
+        }
+    ]
+    for k, n in enumerate(HOSTILE):
+        records.append({"k": "start", "n": n, "inc": 1})
+        records.append({"k": "state", "n": n, "role": "leader", "term": 2**53, "why": "<script>alert(1)</script>",
+                        "deadline": 1e9, "span": 0, "lease": 1e9, "votes": HOSTILE})  # fmt: skip
+        records.append({"k": "send", "n": n, "m": k + 1, "to": HOSTILE[k - 1], "type": "<i>", "eta": 0, "text": "<u>"})
+        records.append({"k": "fault", "n": n, "op": "toString", "by": "<"})
+        records.append({"k": "hasOwnProperty", "n": n})
+    records.append({"k": "note", "n": None, "text": "<svg onload=alert(1)>", "kind": "narration"})
+    records.append({"k": "check", "n": None, "name": "__proto__", "ok": False, "why": "</b>"})
+    lines = [json.dumps({**record, "i": i, "t": 0.0} if i else record) for i, record in enumerate(records)]
+    hostile = loads("\n".join(lines) + "\n")
+    page = replay(f"#i={hostile.last}", recording=hostile)
+    expect(page.locator(".narration")).to_have_text("<svg onload=alert(1)>")
+    page.keyboard.press("v")
+    expect(page.locator("#table-view tbody").first.locator("tr")).to_have_count(len(HOSTILE))
+    assert page.locator("img:not([role]), script:not([src]), #log b, #log i").count() == 0
+    assert page.title() == "raftlite lab · run.jsonl"
+
+
+@pytest.mark.timeout(300)
+def test_huge_recording_stays_usable(replay):
+    """A hundred thousand records: an hour of the classroom, or minutes at production speed."""
+    huge = Trace({"nodes": ["n1", "n2", "n3"]})
+    huge.records = list(many_records(100_000))
+    page = replay(f"#i={huge.last}", recording=huge)
+    for i in (50_000, 99_000, 10, huge.last):
+        page.evaluate("i => raftlite.app.seekRecord(i)", i)
+        page.wait_for_function("i => raftlite.app.frame.i === i", arg=i)
+        assert page.evaluate("raftlite.app.recording.at(raftlite.app.time.i).i") == i
+    page.get_by_label("Find in the log").fill("no such thing")
+    expect(page.locator("#log li")).to_have_count(0)
+
+
+def many_records(count):
+    for i in range(1, count + 1):
+        kind, term = i % 4, i // 1000
+        base = {"i": i, "t": i / 100, "n": f"n{i % 3 + 1}"}
+        if kind == 0:
+            yield {**base, "k": "state", "role": "leader" if i % 3000 < 1500 else "follower", "term": term, "why": "so"}
+        elif kind == 1:
+            yield {
+                **base,
+                "k": "send",
+                "m": i,
+                "to": "n1" if base["n"] != "n1" else "n2",
+                "type": "heartbeat",
+                "eta": base["t"] + 0.01,
+            }
+        elif kind == 2:
+            yield {**base, "k": "recv", "m": i - 1, "from": "n1", "type": "heartbeat", "result": "accepted"}
+        else:
+            yield {**base, "k": "timer", "timer": "election"}
