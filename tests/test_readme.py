@@ -516,7 +516,7 @@ def runs_on_one_after_the_other(wrappers: Dict[str, Program]) -> None:
     second = one_that_prints(wrappers, "runs for")
     for wrapper in wrappers.values():
         wrapper.terminate()
-        assert wrapper.wait() == 0
+        assert wrapper.wait() == 0 or "because the lease was running out" in wrapper.text  # a machine that is busy
     assert second != first
 
 
