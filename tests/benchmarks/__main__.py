@@ -1,6 +1,6 @@
 """`make bench`: everything, in less than an hour; prints tables in Markdown. `make bench-quick`: only what moved.
 
-    python -m benchmarks [--kills 20] [--trials 1000] [--folder .cache/bench/report]
+    python -m benchmarks [--kills 10] [--trials 1000] [--folder .cache/bench/report]
     python -m benchmarks --quick [--keep]
 
 Everything measured is in the folder as JSON, and the drawing as SVG. With `--keep`, the quick result is the one that
@@ -26,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="compare ratios with the last result that was kept")
     parser.add_argument("--keep", action="store_true", help="with --quick: keep this result")
-    parser.add_argument("--kills", type=int, default=20, help="faults of each kind (default: 20)")
+    parser.add_argument("--kills", type=int, default=10, help="faults of each kind (default: 10)")
     parser.add_argument("--trials", type=int, default=1000, help="of each line of the paper's figure (default: 1000)")
     parser.add_argument("--rest", type=float, default=20.0, help="seconds to watch what rests (default: 20)")
     parser.add_argument("--folder", type=Path, default=ENVIRONMENT / "report", help="for the JSON and the drawing")
