@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 from configparser import ConfigParser
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
@@ -469,6 +470,26 @@ def test_a_cluster_is_started_asked_grown_and_shrunk_as_the_readme_says(start_pr
     for member in members.values():
         member.interrupt()
         assert member.wait() == 130
+
+
+@pytest.mark.slow
+def test_the_classroom_of_the_readme(start_program: Any, tmp_path: Path) -> None:
+    """Its page answers until Ctrl-C, its scenes keep their contracts, and the recording is one."""
+    page, with_processes, plain, instructions, exercise, record, export = (
+        command[1:] for command in commands(block("console", "raftlite lab --instructions"), "raftlite")
+    )
+    for command in (page, with_processes):
+        lab = start_program(*RAFTLITE, *command, "--no-open")
+        (url,) = lab.wait_for(r"http://\S+")
+        assert b"raftlite" in urllib.request.urlopen(url[0], timeout=PATIENCE).read()
+        lab.interrupt()
+        assert lab.wait() == 130
+    for command in (plain, record):
+        assert "hold." in run(*RAFTLITE, *command, "--scale", "0.01", "--seed", "1", cwd=tmp_path)[-1]
+    assert "minute" in " ".join(run(*RAFTLITE, *instructions, cwd=tmp_path))
+    run(*RAFTLITE, *exercise, cwd=tmp_path)
+    assert (tmp_path / "FOLDER" / "EXERCISE.md").exists()
+    assert run(*RAFTLITE, *export, cwd=tmp_path)[0].startswith("<svg")
 
 
 @pytest.mark.slow

@@ -41,6 +41,7 @@ def add_parser(commands: Any) -> None:
     _add_cluster(lab)
     _add_page(lab)
     _add_terminal(lab)
+    lab.add_argument("--instructions", action="store_true", help="print what to press and say in ten minutes")
     lab.set_defaults(run=run, usage_error=lab.error)
 
 
@@ -79,6 +80,9 @@ def run(options: argparse.Namespace) -> int:
         return _exercise(options)
     if len(options.what) > 1:
         options.usage_error("one recording can be replayed at a time")
+    if options.instructions:
+        print_text((Path(__file__).parent / "LECTURER.md").read_text(encoding="utf-8").rstrip("\n"))
+        return EX_OK
     if options.scene == "list":
         return _list_scenes()
     if options.terminal or options.plain:
