@@ -140,6 +140,17 @@ def test_several_may_do_things_at_the_same_time():
         assert is_sound(lab)
 
 
+def test_the_clock_waits_for_a_script_between_its_lines(patient):
+    """What is written one after the other happens at the same time, although the machine is busy."""
+    with a_lab(scale=0.001) as lab:
+        lab.elected()
+        lab.note("one")
+        threading.Event().wait(0.02)  # twenty seconds of the cluster
+        lab.note("two")
+        one, two = records(lab, "note")
+        assert one["t"] == two["t"]
+
+
 # --- Members that end, freeze and fail -----------------------------------------------------------------------------
 
 

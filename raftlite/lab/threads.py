@@ -275,7 +275,6 @@ class ThreadStage(Timeline[_Member]):
     def _look_at_waiters(self) -> None:
         self._has_news = False
         for thread in self._waiters.look(self.clock.hold()):
-            self._has_news = True  # it may have done something
             self._expect(thread)
 
     def _settle(self) -> None:
