@@ -175,7 +175,8 @@ def test_a_killed_leader_says_nothing_more_and_its_thread_ends():
         assert is_sound(lab)
 
 
-def test_a_frozen_thread_takes_nothing_from_its_inbox():
+def test_a_frozen_thread_takes_nothing_from_its_inbox(caplog):
+    """And nobody is warned that this program has kept it from running."""
     with a_lab(seed=2) as lab:
         leader = lab.elected()
         lab.wait(3.0)
@@ -186,6 +187,7 @@ def test_a_frozen_thread_takes_nothing_from_its_inbox():
         lab.thaw(leader)
         assert lab.state(leader).role == "follower"
         assert is_sound(lab)
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 def test_a_member_that_fails_is_shown_as_failed(monkeypatch, caplog):
