@@ -1,11 +1,13 @@
-"""Runs every test on every CPython from 3.9 to 3.13 that this machine has.
+"""Runs the tests on every CPython from 3.9 to 3.13 that this machine has.
 
     python3 tests/run_on_every_python.py [arguments for pytest]
 
 Interpreters are looked for on PATH and among pyenv's versions, and each is really started before it counts. Each has an
 environment of its own in .cache/, kept for the next time. As many run at once as there are processors, since the tests
-mostly wait, and each line says whose it is; those marked as long run once, at the end, with the newest. A line per
-interpreter sums up; after it comes, as the very last line, pytest's own closing line. Standard library only.
+mostly wait, and each line says whose it is. The quick tests run with each; those marked as slow with the oldest and the
+newest, since what fails with one in between fails with one of these or in a quick test; those marked as long once, at
+the end, with the newest. A line per interpreter sums up; after it comes, as the very last line, pytest's own closing
+line. Standard library only.
 """
 
 from __future__ import annotations
@@ -50,9 +52,16 @@ def main() -> None:
     if not all(map(has_environment, interpreters)):  # one after the other: pip builds in this very folder
         sys.exit(1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(lambda interpreter: run_suite(interpreter, "not long", sys.argv[1:]), interpreters))
+        ends = (interpreters[0], interpreters[-1])
+        first = sorted(interpreters, key=lambda interpreter: interpreter not in ends)  # what takes longest begins
+        which = ["not long" if interpreter in ends else "not slow" for interpreter in first]
+        results = sorted(pool.map(lambda *suite: run_suite(*suite, sys.argv[1:]), first, which), key=by_version)
     results.append(run_suite(interpreters[-1], "long", sys.argv[1:]))
     sum_up(results)
+
+
+def by_version(result: Result) -> list[int]:
+    return numbers_in(result.version)
 
 
 def sum_up(results: list[Result]) -> None:
@@ -87,12 +96,12 @@ def candidates(minor: int) -> Iterator[Path]:
     roots = [folder.parent for folder in folders if folder.name == "shims"]
     roots += [Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")]
     for root in roots:
-        versions = sorted(root.glob(f"versions/3.{minor}.*"), key=numbers_in, reverse=True)
+        versions = sorted(root.glob(f"versions/3.{minor}.*"), key=lambda path: numbers_in(path.name), reverse=True)
         yield from (version / "bin" / f"python3.{minor}" for version in versions)
 
 
-def numbers_in(version: Path) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", version.name)]
+def numbers_in(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def ask(path: Path, minor: int) -> list[Interpreter]:
