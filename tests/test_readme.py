@@ -305,11 +305,15 @@ class PostgreSQL:
         self._server.wait(PATIENCE)
 
 
+def popen(command: List[str], errors: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+
+
 class Session:
     """One connection: statements go in, and the number of rows that each has changed comes out."""
 
     def __init__(self, server: PostgreSQL) -> None:
-        self._psql = subprocess.Popen(server.command(), stdin=-1, stdout=-1, stderr=subprocess.STDOUT, text=True)
+        self._psql = popen(server.command(), subprocess.STDOUT)
 
     def begin(self, sql: str) -> None:
         assert self._psql.stdin is not None
@@ -432,7 +436,7 @@ def test_in_postgresql_what_many_leaders_write_at_once_never_falls_back(postgres
     writers = []
     for first in range(1, 5):
         script = "".join(each_writes.format(level=level, compare=with_token(t), token=t) for t in range(first, 401, 4))
-        writers.append(subprocess.Popen(postgres.command(), stdin=-1, stdout=-1, stderr=-1, text=True))
+        writers.append(popen(postgres.command(), subprocess.DEVNULL))
         script = f"SELECT pg_advisory_lock_shared(1);\n{script}"
         threading.Thread(target=writers[-1].communicate, args=(script,)).start()
     eventually(lambda: waiting(postgres) == 4, "at the gate")
