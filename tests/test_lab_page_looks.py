@@ -152,6 +152,8 @@ def test_members_are_reached_by_tab(replay, trace):
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator("#inspector-title")).to_contain_text("n2 ·")
+    page.keyboard.press(" ")
+    expect(page.locator("#inspector-title")).to_have_text("Nobody selected")
     assert page.evaluate("raftlite.app.time.isPlaying") is False
     page.locator("#tab-ring").focus()
     page.keyboard.press("ArrowRight")

@@ -52,7 +52,16 @@ def folded(trace, i):
 def test_page_adds_records_up_as_the_library_does(replay, trace):
     """Forwards, backwards and from afar: a place in the recording is one state of the cluster."""
     page = replay()
-    places = [*range(0, trace.last, 37), *range(trace.last, 0, -53), 1, trace.last, 2, trace.last - 1]
+    doubled = next(r["i"] for r in trace.records if r.get("op") == "duplicate")
+    places = [
+        *range(doubled, doubled + 40),
+        *range(0, trace.last, 37),
+        *range(trace.last, 0, -53),
+        1,
+        trace.last,
+        2,
+        trace.last - 1,
+    ]
     for i in places:
         page.evaluate("i => raftlite.app.time.seekRecord(i)", i)
         assert page.evaluate(FOLDED) == folded(trace, i)

@@ -63,6 +63,7 @@
       this.isPlaced = false;
       for (const part of [this.ring, this.spacetime, this.lanes, this.table, this.log]) part.reset(header);
       this.header.reset(header, answer);
+      byId("cluster").hidden = !this.isServed;
     }
 
     records(answer) {
@@ -138,7 +139,7 @@
       return {
         view: recording.at(time.i), i: time.i, t: time.t, last: recording.last, end: time.end, history, records, config, size: header.nodes.length,
         sceneName: header.scene, leaseSpan: (config.election || [3])[0] || 3, selected: this.selected, selectedMessage: this.selectedMessage,
-        isCalm: this.motion.matches, isMoving: time.isMoving, isLive: this.source.isLive && time.isFollowing,
+        isCalm: this.motion.matches, isMoving: time.isMoving, isServed: this.source.isLive, isLive: this.source.isLive && time.isFollowing,
         recentEnds: (seconds) => {
           const { ends } = history;
           const stop = raftlite.after(ends, time.i, (end) => end.i);
@@ -209,6 +210,7 @@
 
     hint(words) {
       text(byId("hint"), words);
+      if (words) text(byId("said"), words);
       byId("hint").hidden = !words;
     }
 
@@ -259,10 +261,8 @@
     }
 
     nextStop() {
-      if (this.isServed && this.source.isLive) {
-        this.time.follow();
-        this.post({ op: "next" });
-      } else this.stepNote(1);
+      if (this.source.isLive && this.time.isFollowing) this.post({ op: "next" });
+      else this.stepNote(1);
     }
 
     previousStop() {

@@ -63,8 +63,7 @@
     key(event) {
       const n = named(event.target);
       if (!n || (event.key !== "Enter" && event.key !== " ")) return;
-      event.preventDefault();
-      event.stopPropagation(); // Space would also stop the clock
+      event.preventDefault(); // Space would also stop the clock
       this.ring.act.select(n);
     }
 

@@ -19,6 +19,7 @@
 
     reset(header) {
       this.ids = header.nodes;
+      this.canvas.parentElement.style.minHeight = `${Math.min(240, 20 + 12.5 * this.ids.length)}px`;
       this.resize();
     }
 

@@ -16,7 +16,7 @@
     }
 
     show(facts) {
-      const names = facts.map(([name]) => name).join("\n");
+      const names = facts.map(([name, , isWide]) => `${name}${isWide ? "" : " "}`).join("\n");
       if (names !== this.names) this.build(facts);
       this.names = names;
       for (const [name, value] of facts) text(this.values.get(name), String(value));
@@ -24,10 +24,10 @@
 
     build(facts) {
       this.values.clear();
-      this.element.replaceChildren(...facts.flatMap(([name]) => {
+      this.element.replaceChildren(...facts.flatMap(([name, , isWide]) => {
         const value = html("dd");
         this.values.set(name, value);
-        if (name === "votes" || name === "what") value.className = "wide";
+        if (isWide) value.className = "wide";
         return [html("dt", {}, name), value];
       }));
     }
@@ -56,13 +56,11 @@
       this.drawBadge(look);
       const config = frame.config;
       const votes = `${node.votes.length} of ${frame.size}${config.majority ? `, ${config.majority} needed` : ""}${node.votes.length ? `: ${words.list(node.votes)}` : ""}`;
-      const facts = [["term", node.term], ["vote", node.vote || "none"]];
-      if (/candidate/.test(node.role)) facts.push(["votes", votes]);
-      else if (node.role !== "leader") facts.push(["leader", node.leader || "none"]);
-      facts.push([node.role === "leader" ? "beat" : "timer", timer(node, frame.t)]);
-      if (node.role === "leader") facts.push(["lease", lease(node, frame.t)]);
-      if (node.inc > 1) facts.push(["starts", node.inc]);
-      this.facts.show(facts);
+      const [term, vote] = [["term", node.term], ["vote", node.vote || "none"]];
+      const starts = node.inc > 1 ? [["starts", node.inc]] : [];
+      if (node.role === "leader") this.facts.show([term, ["lease", lease(node, frame.t)], vote, ["beat", timer(node, frame.t)], ...starts]);
+      else if (/candidate/.test(node.role)) this.facts.show([term, vote, ["votes", votes, true], ["timer", timer(node, frame.t), true], ...starts]);
+      else this.facts.show([term, vote, ["leader", node.leader || "none"], ["timer", timer(node, frame.t)], ...starts]);
       text(this.why, node.why ? `Because: ${node.why}` : "");
       this.show(raftlite.actions.ofMember(n, node), frame);
     }
@@ -73,7 +71,7 @@
       const ends = message.ends.filter((end) => end.i <= frame.i);
       text(this.title, `${message.from} → ${message.to} · message ${message.m}`);
       this.drawBadge("message", message);
-      const facts = [["what", words.type(message.type)], ["term", message.term === undefined ? "–" : message.term]];
+      const facts = [["what", words.type(message.type), true], ["term", message.term === undefined ? "–" : message.term]];
       facts.push(["sent", `at ${words.seconds(message.t)}`]);
       if (isFlying && frame.view.held.has(message.m)) facts.push(["now", "held by hand"]);
       else if (isFlying) facts.push(["due", message.eta === null ? "never: it will be lost" : `in ${words.seconds(Math.max(0, message.eta - frame.t))}`]);

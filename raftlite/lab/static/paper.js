@@ -37,7 +37,7 @@
 
     /** From `start` on, up to the moment of the frame. */
     drawAll(frame, start, hasHeartbeats) {
-      Object.assign(this, { origin: start, hasHeartbeats, boxes: [], said: new Set() });
+      Object.assign(this, { origin: start, hasHeartbeats, boxes: [], said: new Set(), laneEnd: -1000 });
       this.sheets.ground.clear();
       this.sheets.ink.clear();
       this.drawGrid(0, this.width, 0);
@@ -152,8 +152,11 @@
       const y = this.y(record.t);
       ink.line(4, y, this.width, y, colour === "ink" ? "soft" : colour, 1.4, [8, 5]);
       ink.font(this.letters - 1, 600);
+      const top = Math.max(y, this.laneEnd + 4); // below what stands there
+      if (top > y + 120) return; // the line alone has to do: the log has the words
       const lines = this.wrapped((record.k === "note" ? "✎ " : "") + words.line(record), this.lane - 14, 3);
-      lines.forEach((line, row) => ink.words(line, 6, y + (row + 1) * (this.letters + 2), colour));
+      lines.forEach((line, row) => ink.words(line, 6, top + (row + 1) * (this.letters + 2), colour));
+      this.laneEnd = top + lines.length * (this.letters + 2);
     }
 
     /** `sentence` in at most `rows` lines of this width, where words allow it. */

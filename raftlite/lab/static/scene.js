@@ -23,8 +23,9 @@
       const option = (scene) => html("option", { value: scene.name }, scene.title || scene.name);
       const group = (label, list) => html("optgroup", { label }, ...list.map(option));
       const inShow = new Set(show);
+      this.free = html("option", { value: "" }, "Free play");
       this.choose.replaceChildren(
-        html("option", { value: "" }, "Free play"),
+        this.free,
         group("The ten-minute show", show.map((name) => this.scenes.get(name)).filter(Boolean)),
         group("More scenes", scenes.filter((scene) => !inShow.has(scene.name))),
       );
@@ -43,9 +44,10 @@
       set(this.element, { class: `panel scene${narration ? " told" : ""}${answered ? " with-answer" : ""}` });
       this.choose.value = this.scenes.has(name) ? name : "";
       this.choose.hidden = !this.scenes.size;
+      if (this.free) text(this.free, scene || frame.isServed ? "Free play" : "This recording");
       text(this.title, told ? told.title : name || (this.scenes.size ? "" : "Recording"));
       this.title.hidden = !this.title.textContent || this.scenes.has(name);
-      text(this.narration, narration ? narration.text : told ? told.summary || "" : this.scenes.size ? "Five members, one leader. Choose a scene, press Page Down for the show, or break something." : "");
+      text(this.narration, narration ? narration.text : told ? told.summary || "" : this.scenes.size ? `${frame.size} members, one leader. Choose a scene, press Page Down for the show, or break something.` : "");
       this.drawStops(scene, frame.isLive, told);
       this.drawQuestion(question, told);
       this.drawAnswer(answered, told);

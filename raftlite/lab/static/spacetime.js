@@ -52,6 +52,7 @@
         head.style.left = `${this.paper.columns.get(n)}px`;
         return head;
       }));
+      this.heads.classList.toggle("many", this.paper.space < 52);
       this.drawnHeads = new Map();
     }
 
