@@ -23,7 +23,8 @@ from raftlite.nodes import forks
 from raftlite.nodes.channel import Channel
 
 CAN_POLL = hasattr(select, "epoll")
-FOREVER = 1e6  # seconds: more than epoll can be told
+NEVER = float("inf")
+LONGEST_WAIT = 86_400.0  # seconds: epoll can be told no more than 2**31 milliseconds
 MOST_WAKES = 4_096
 
 Hear = Callable[[bytes], Any]
@@ -64,7 +65,7 @@ class PollingInbox(queue.Queue, forks.Forkable):  # type: ignore[type-arg]  # Py
         if not block:
             timeout = 0.0
         self.has_reader = self.has_reader or block
-        give_up_at = FOREVER if timeout is None else time.monotonic() + timeout
+        give_up_at = NEVER if timeout is None else time.monotonic() + timeout
         while not self._is_closed:
             if not self._qsize():
                 with self._waiting:
@@ -79,7 +80,7 @@ class PollingInbox(queue.Queue, forks.Forkable):  # type: ignore[type-arg]  # Py
             return
         self._is_asleep = True  # before the look: whoever puts something in between sees one or the other
         try:
-            ready = self._epoll.poll(0 if self._qsize() else min(seconds, FOREVER))
+            ready = self._epoll.poll(0 if self._qsize() else min(seconds, LONGEST_WAIT))
         finally:
             self._is_asleep = False
         with self._reading:
