@@ -401,9 +401,9 @@ def test_only_a_lab_has_members_that_vanish():
     """The library's own election takes no such message."""
     assert LabElection.__mro__[1].__name__ == "Election"
     from raftlite.election import Election
-    from raftlite.lab.rules import Look, SetTimer, Vanish
+    from raftlite.lab.rules import SetTimer, Vanish
 
-    for message in (Look(), SetTimer(1.0, "x"), Vanish()):
+    for message in (SetTimer(1.0, "x"), Vanish()):
         assert not Election.understands(message)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Callable, Optional, Tuple
 from raftlite.clock import boot_clock
 from raftlite.election import Saved
 from raftlite.lab import wire
-from raftlite.lab.rules import Draws, Look, RuleBook, Rules
+from raftlite.lab.rules import Draws, RuleBook, Rules
 from raftlite.lab.thread import LabThread
 from raftlite.line import Content, Line, saved_from_plain, saved_to_plain
 from raftlite.nodes.base import Node
@@ -131,8 +131,7 @@ class MemberProcess:
         elif do == "tell":
             self._inbox.put(wire.control_from_plain(content["message"]))
         elif do == "rules":
-            self._set_rules(content)
-            self._inbox.put(Look())
+            self._set_rules(content)  # the election looks there the next time that it does anything
 
     def _set_rules(self, content: Content) -> None:
         self._book.rules, self._book.takeover_step = Rules(**content["rules"]), content["takeover_step"]

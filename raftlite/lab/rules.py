@@ -61,11 +61,6 @@ class SetTimer:
 
 
 @dataclass(frozen=True)
-class Look:
-    """For a member of a lab: look at the clock and the rules again."""
-
-
-@dataclass(frozen=True)
 class Vanish:
     """For a member of a lab: end here and now without a word to anybody, as a process does that is killed."""
 
@@ -80,7 +75,7 @@ class LabElection(Election):
     # --- What only a lab can say to a member ------------------------------------------------------
 
     def understands(self, message: object) -> bool:  # type: ignore[override]
-        return type(message) in (SetTimer, Look, Vanish) or super().understands(message)
+        return type(message) in (SetTimer, Vanish) or super().understands(message)
 
     def receive(self, message: Any, now: float) -> Ready:
         if type(message) is Vanish:
@@ -89,8 +84,6 @@ class LabElection(Election):
         if type(message) is SetTimer:
             if self._leader is None and self.role is not Role.STOPPED:
                 self._election_at = message.at
-            return Ready()
-        if type(message) is Look:
             return Ready()
         return super().receive(message, now)
 

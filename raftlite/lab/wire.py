@@ -7,12 +7,12 @@ from typing import Any, Dict, Optional, Tuple
 
 from raftlite import codec
 from raftlite.election import Role
-from raftlite.lab.rules import Look, SetTimer
+from raftlite.lab.rules import SetTimer
 from raftlite.line import Content
 from raftlite.messages import LeaderChanged, PeerDown, Resign, TransferLeadership
 from raftlite.steps import Step
 
-_CONTROLS: Dict[str, Any] = {kind.__name__: kind for kind in (Look, PeerDown, Resign, SetTimer, TransferLeadership)}
+_CONTROLS: Dict[str, Any] = {kind.__name__: kind for kind in (PeerDown, Resign, SetTimer, TransferLeadership)}
 
 
 def message_to_plain(message: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
 from raftlite.election import Role
-from raftlite.lab.rules import Look, SetTimer
+from raftlite.lab.rules import SetTimer
 from raftlite.messages import (
     ChangeRequest,
     ChangeResponse,
@@ -162,7 +162,6 @@ _CAUSES: Dict[Type[Any], Callable[[Step, Step, Any], str]] = {
     HeartbeatResponse: _cause_heartbeat_response,
     TimeoutNow: _cause_timeout_now,
     PeerDown: lambda before, step, proof: f"the process of {proof.node_id} is gone",
-    Look: lambda before, step, request: "other rules hold",
     SetTimer: lambda before, step, timer: str(timer.why),
     Resign: lambda before, step, request: "resigned",
     TransferLeadership: lambda before, step, request: "hands over",
