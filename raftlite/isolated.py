@@ -130,7 +130,7 @@ class IsolatedElection(Contender, forks.Forkable):
         self._reader.join(timeout)
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not self._callbacks.join(remaining) or self._reader.is_alive():
-            raise TimeoutError(f"{self.node_id} has not ended within {timeout} s: a callback or a handle is still busy")
+            raise TimeoutError(f"{self.node_id} has not ended within {timeout} s: {self._callbacks.busy} is still busy")
 
     def close(self) -> None:
         """End the process, if it has not ended, and everything that belongs to it."""

@@ -18,6 +18,8 @@ from raftlite.errors import LeadershipLost
 
 logger = logging.getLogger(__name__)
 
+LATE = 5.0  # seconds that a callback may go on after the loss of leadership before the log says what waits for it
+
 
 class Lost(threading.Event):
     """Set when a grant is over. It asks the lease itself as well: nobody who looks in time is told so too late.
@@ -97,6 +99,10 @@ class Leadership:
 Callback = Callable[..., Any]
 
 
+def _name_of(callback: Callback) -> str:
+    return getattr(callback, "__qualname__", "") or repr(callback)
+
+
 @dataclass(eq=False)
 class _Hold:
     """A body that runs in this process, on this thread, while its member leads."""
@@ -118,6 +124,8 @@ class Callbacks:
         self._lost: List[Callback] = []
         self._leader_changed: List[Callback] = []
         self._held: Optional[Leadership] = None
+        self._running: Optional[Callback] = None
+        self._watch: Optional[threading.Timer] = None  # of the one that runs while leadership is lost
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Optional[Callable[[], Any]]] = queue.SimpleQueue()
         self._due = 0  # calls that were submitted and have not finished, and holds
@@ -163,6 +171,22 @@ class Callbacks:
                 leadership.lost.set()
                 for callback in self._lost:
                     self._submit(callback, leadership)
+                self._watch_what_runs()
+
+    def _watch_what_runs(self) -> None:
+        """Holding the lock. A callback that does the leader's work itself, and never looks, is not found otherwise."""
+        if self._running is not None and self._watch is None:
+            self._watch = threading.Timer(LATE, self._tell_what_runs, [self._running])
+            self._watch.name, self._watch.daemon = f"{self._thread.name}-watch", True
+            with contextlib.suppress(RuntimeError):  # the system has no threads left
+                self._watch.start()
+
+    def _tell_what_runs(self, callback: Callback) -> None:
+        logger.warning(
+            "%s: %s still runs, %g s after leadership was lost, and on_lost waits for it: let it end when "
+            "leadership.lost is set",
+            *(self._thread.name, _name_of(callback), LATE),
+        )
 
     def leader_changed(self, leader_id: Optional[str], term: int) -> None:
         """Another leader, or none."""
@@ -182,6 +206,12 @@ class Callbacks:
     def due(self) -> int:
         """How many calls have not finished, and bodies that hold leadership."""
         return self._due
+
+    @property
+    def busy(self) -> str:
+        """Which callback runs, in words."""
+        callback = self._running
+        return "a callback or a handle" if callback is None else f"the callback {_name_of(callback)}"
 
     @property
     def is_alive(self) -> bool:
@@ -258,12 +288,21 @@ class Callbacks:
         self._queue.put(call)
 
     def _call(self, callback: Callback, *args: Any, on_error: Optional[Callable[[], None]] = None) -> None:
+        self._running = callback
         try:
             callback(*args)
         except BaseException:  # whatever the program raises, sys.exit() too: its other callbacks need this thread
             logger.exception("%s: %r failed", self._thread.name, callback)
             if on_error is not None:
                 on_error()
+        finally:
+            self._stop_watching()
+
+    def _stop_watching(self) -> None:
+        with self._lock:
+            self._running, watch, self._watch = None, self._watch, None
+        if watch is not None:
+            watch.cancel()
 
     def _run(self) -> None:
         for call in iter(self._queue.get, None):

@@ -188,7 +188,7 @@ class ElectionThread(Contender):
         if self._thread.is_alive():
             self._cut_off()
         if not self._callbacks.join(remaining) or self._thread.is_alive():
-            raise TimeoutError(f"{self.node_id} has not ended within {timeout} s: a callback or a handle is still busy")
+            raise TimeoutError(f"{self.node_id} has not ended within {timeout} s: {self._callbacks.busy} is still busy")
 
     def _cut_off(self) -> None:
         """The thread hangs, and its listener closes next, which tells peers that this member is gone: so must it be."""

@@ -8,8 +8,9 @@ import threading
 
 import pytest
 from harness import LEASE, TIMING
-from threads import PATIENCE, Follower, Gate, Inbox, a_candidate, a_leader, new_thread, settle
+from threads import PATIENCE, Follower, Gate, Inbox, a_candidate, a_leader, eventually, new_thread, settle
 
+from raftlite import leadership as leadership_module
 from raftlite.errors import LeadershipLost
 from raftlite.messages import Heartbeat, HeartbeatResponse, TimeoutNow
 
@@ -313,6 +314,42 @@ def test_a_callback_that_never_returns_stops_no_heartbeat():
             assert other.leader_id == "a"
             assert scene.thread.leadership is leadership
         gate.open()
+
+
+def test_a_callback_that_goes_on_after_the_loss_is_named_in_the_log(caplog, monkeypatch):
+    """Else nobody would know why `on_lost` is not called: an `on_elected` that does the work itself, for instance."""
+    monkeypatch.setattr(leadership_module, "LATE", 0.001)
+    lost = queue.Queue()
+
+    def work_for_ever(leadership):
+        gate.pass_through()
+
+    with Gate() as gate, a_candidate(on_elected=work_for_ever, on_lost=lost.put) as scene:
+        scene.win()
+        gate.wait_until_reached()
+        scene.silence()
+        scene.pass_time(LEASE)
+        sentence = "work_for_ever still runs, 0.001 s after leadership was lost, and on_lost waits for it"
+        eventually(lambda: sentence in caplog.text, "said")
+        assert lost.empty()
+        gate.open()
+        lost.get(timeout=PATIENCE)
+
+
+def test_a_callback_that_ends_soon_after_the_loss_is_no_reason_for_a_warning(caplog):
+    """It has looked at `leadership.lost`, as it should; and what watched it has ended with it."""
+    ended = threading.Event()
+
+    def work_until_lost(leadership):
+        leadership.lost.wait(PATIENCE)
+        ended.set()
+
+    with a_candidate(on_elected=work_until_lost) as scene:
+        scene.win()
+        scene.silence()
+        scene.pass_time(LEASE)
+        assert ended.wait(PATIENCE)
+    assert "still runs" not in caplog.text
 
 
 def test_a_callback_sees_the_lease_prolonged():

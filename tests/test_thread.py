@@ -470,9 +470,13 @@ def test_a_member_that_hangs_while_it_is_stopped_does_not_come_to_lead():
 
 def test_stopping_says_when_a_callback_is_still_busy():
     """The member takes no part any more all the same."""
-    with Gate() as gate, a_leader(on_elected=lambda leadership: gate.pass_through()) as scene:
+
+    def be_busy(leadership):
+        gate.pass_through()
+
+    with Gate() as gate, a_leader(on_elected=be_busy) as scene:
         gate.wait_until_reached()
-        with pytest.raises(TimeoutError, match=r"a has not ended within 0.01 s: a callback or a handle is still busy"):
+        with pytest.raises(TimeoutError, match=r"^a has not ended within 0.01 s: the callback .*be_busy is still busy"):
             scene.thread.stop(timeout=0.01)
         eventually(lambda: scene.thread.role is Role.STOPPED, "stopped")
         assert not scene.thread.is_leader
