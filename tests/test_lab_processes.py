@@ -22,7 +22,10 @@ from raftlite.lab.trace import leaders_by_term
 from raftlite.line import Line
 from raftlite.messages import LeaderChanged
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs processes that can be frozen")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs processes that can be frozen"),
+]
 
 SCALE = 0.05
 
