@@ -19,6 +19,8 @@ from programs import start_program  # noqa: F401
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and with them every child that tests it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, the same
 
 PATIENCE = 2.0  # seconds that threads, processes and files have to end, on a machine that is busy
 

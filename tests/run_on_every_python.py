@@ -17,12 +17,15 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import IO, Iterator, NamedTuple
 
 TOP = Path(__file__).resolve().parent.parent
 MINOR_VERSIONS = range(9, 14)
+PATIENCE = 10.0  # seconds that the last words of pytest have to arrive once it has ended
 
 WHO_ARE_YOU = """
 import importlib.util, json, platform, sys
@@ -140,8 +143,7 @@ def run_suite(interpreter: Interpreter, which: str, pytest_arguments: list[str])
 
 def run_and_keep_closing_line(command: list[str | Path], version: str) -> tuple[int, str]:
     """Pass the output of pytest on, line by line under its version."""
-    closing_line = ""
-    with subprocess.Popen(
+    pytest = subprocess.Popen(
         command,
         cwd=TOP,
         stdin=subprocess.DEVNULL,
@@ -149,12 +151,33 @@ def run_and_keep_closing_line(command: list[str | Path], version: str) -> tuple[
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    ) as pytest:
+    )
+    closing_lines = ["pytest ended with status {} before its closing line"]
+
+    def pass_on() -> None:
         for line in map(str.rstrip, pytest.stdout):
             if CLOSING_LINE.fullmatch(line):
-                closing_line = line
+                closing_lines.append(line)
             print(f"{version:8} {line}")
-    return pytest.returncode, closing_line or f"pytest ended with status {pytest.returncode} before its closing line"
+
+    reader = threading.Thread(target=pass_on, daemon=True)
+    reader.start()
+    returncode = pytest.wait()
+    reader.join(PATIENCE)
+    if reader.is_alive():  # a process that outlives its test is a defect, and would keep us here for ever
+        return 1, f"pytest ended with status {returncode}, but its output is still held by {holders_of(pytest.stdout)}"
+    return returncode, closing_lines[-1].format(returncode)
+
+
+def holders_of(pipe: IO[str]) -> str:
+    """The command lines of the other processes that have it open, where the system tells."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if entry.stat().st_ino == os.fstat(pipe.fileno()).st_ino and entry.parts[2] != str(os.getpid()):
+                arguments = Path(*entry.parts[:3], "cmdline").read_bytes().decode(errors="replace").split("\0")
+                found.add(f"process {entry.parts[2]} ({' '.join(arguments).strip()})")
+    return ", ".join(sorted(found)) or "a process that it has started"
 
 
 if __name__ == "__main__":

@@ -191,6 +191,7 @@ def test_three_processes_keep_their_promises_while_one_thing_after_the_other_fai
     assert sum(outcome.leader_changes for outcome in done.outcomes) > 0
 
 
+@pytest.mark.slow
 @needs_signals
 def test_members_that_believe_in_their_lease_for_ever_are_found_out():
     """Planted: whoever is cut off goes on leading, and another is elected."""

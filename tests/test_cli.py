@@ -185,6 +185,7 @@ def test_a_node_whose_output_nobody_reads_ends_quietly(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("node", "--id", "a", "--min-nodes", 1), ("simulate", "--seeds", 1), ("demo",)])
 def test_an_output_that_cannot_be_written_exits_with_74_and_is_named(scratch, tmp_path_factory, command):
     """EX_IOERR: a full disk is no reader who has gone, and whoever starts a node again must learn of it."""
@@ -232,6 +233,7 @@ def full_pipe():
         yield pipe
 
 
+@pytest.mark.slow
 def test_a_node_whose_output_is_full_goes_on_and_ends_when_it_is_told_to(capfd, full_pipe, tmp_path):
     """A pager that somebody left open, a log collector that hangs: neither may stop the member or its end."""
     options = ["--id", "a", "--listen", str(tmp_path / "a.sock"), "--min-nodes", "1", "--data-dir", str(tmp_path)]
@@ -246,6 +248,7 @@ def test_a_node_whose_output_is_full_goes_on_and_ends_when_it_is_told_to(capfd, 
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_node_whose_log_is_full_goes_on_and_ends_when_it_is_told_to(capfd, full_pipe, tmp_path):
     """No thread of the member waits for whoever was to read standard error, however much there is to log."""
     options = ["--id", "a", "--listen", str(tmp_path / "a.sock"), "--min-nodes", "1", "--verbose"]
@@ -716,6 +719,7 @@ def test_the_demonstration_shows_an_election_a_takeover_and_a_return(scratch):
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+@pytest.mark.slow
 def test_the_demonstration_for_scripts_with_five_nodes(scratch):
     """An object a line, with what a script would want to compare."""
     done = run("demo", "--nodes", 5, "--json")
@@ -742,6 +746,7 @@ def test_a_demonstration_of_too_few_or_too_many_nodes_exits_with_78(capsys, node
     assert (code, line) == (78, f"raftlite demo: --nodes is {nodes}, but must be a number from 3 to 9")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "constant, sentence",
     [("STARTUP", "the members did not agree on a leader within 0 s"), ("PATIENCE", "no other member was elected")],
@@ -778,6 +783,7 @@ def test_a_member_that_ends_by_itself_fails_the_demonstration_at_once(capfd, mon
     assert re.search(r"raftlite demo: n\d ended by itself with status 73", said)
 
 
+@pytest.mark.slow
 def test_the_members_of_a_demonstration_stop_in_order(scratch):
     """They hand over and say so, instead of being killed; one that is not there any more fails the demonstration."""
     for is_one_missing in (False, True):
@@ -811,6 +817,7 @@ def pids_of_members(child):
     return [read_until(child, "process")[-1]["pid"] for _ in range(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, code, step", [(signal.SIGINT, 130, "elected"), (signal.SIGTERM, 143, None)])
 def test_a_demonstration_that_is_ended_takes_its_members_with_it(start_child, scratch, number, code, step):
     """Ctrl-C, or the end of somebody's patience: no process and no folder stays behind."""

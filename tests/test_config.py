@@ -206,6 +206,7 @@ def test_without_a_file_the_address_is_needed(capsys):
         assert "--listen, or --config" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_members_with_one_file_elect_a_leader(write, start_child, tmp_path, monkeypatch):
     """As processes: two of three are enough."""
     monkeypatch.delenv(AUTHKEY_VARIABLE, raising=False)

@@ -570,6 +570,7 @@ def test_a_connection_that_ends_within_a_message_changes_nothing(place: Place) -
     assert received(there) == beat(2, "b")
 
 
+@pytest.mark.slow
 def test_two_hundred_silent_strangers_keep_nobody_out_and_are_ended(place: Place) -> None:
     here, there = place.listener("a"), place.listener("b", timing=Timing(message_timeout=1.0))
     strangers = [place.socket(there.address) for _ in range(200)]
@@ -626,6 +627,7 @@ def test_a_process_that_is_back_while_the_death_of_its_former_life_is_proved_is_
         assert decode(peer.recv_bytes()) == beat(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [b"", b"\0", framed(b"x" * 20)[:10]], ids=["nothing", "a byte", "half a frame"])
 def test_a_listener_that_stops_talking_is_given_up(place: Place, said: bytes) -> None:
     server = place.server("")
@@ -832,6 +834,7 @@ def send_until_trouble(node: ConnectionNode) -> str:
     return eventually(lambda: node.send_message(beat(0)) or node.trouble, "noticed")
 
 
+@pytest.mark.slow
 @needs_signals
 @pytest.mark.parametrize("kind", ["port", "path"])
 def test_a_peer_that_was_killed_is_reached_again_at_the_same_address(place: Place, start_child: Any, kind: str) -> None:
@@ -980,6 +983,7 @@ threading.Event().wait()
         wait_for_end(accepted)
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_forked_child_has_no_socket_of_a_listener_whose_connections_come_and_go(
     place: Place, start_child: Any

@@ -72,6 +72,7 @@ def test_a_pool_keeps_to_its_rate_limit_also_when_the_worker_that_holds_it_is_ki
     assert float(interval.split()[-2]) >= 0.05
 
 
+@pytest.mark.slow
 def test_three_terminals_work_one_at_a_time(tmp_path: Path) -> None:
     """The one that works is killed, and another goes on; Ctrl-C ends the others."""
     program = tmp_path / "three_terminals.py"

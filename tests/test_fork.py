@@ -247,6 +247,7 @@ for attempt in (lambda: member.wait_for_leader(), lambda: Member("a", min_nodes=
     child.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["start", "wait_for_leader", "on_elected", "stop"])
 def test_what_a_forked_child_asks_of_its_copy_never_hangs(start_child, tmp_path, call):
     """Also where the copy is a whole `Member`."""

@@ -73,6 +73,7 @@ def test_the_old_leaders_on_lost_has_finished_before_the_new_ones_on_elected(
     assert cluster.notes == [("elected", old), ("lost", old), ("elected", new)]
 
 
+@pytest.mark.slow
 def test_an_on_lost_that_never_finishes_delays_the_next_leader_by_an_election_and_no_more(cluster: Cluster) -> None:
     """The bound is the election timeout: then the others elect without being asked to."""
     old = cluster.leader()

@@ -446,6 +446,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["variable", "file"])
 def test_the_key_is_in_no_argument_and_no_output_of_a_command(
     start_child: Any, folder: Path, monkeypatch: Any, way: str

@@ -261,6 +261,7 @@ def test_signals_for_the_whole_group_are_for_the_program_to_decide():
 # --- As any other member -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_successor_begins_after_on_lost_has_finished_in_the_program(addresses):
     """The acknowledgement comes from the program's process."""
     happened, losing = [], Gate()

@@ -359,6 +359,7 @@ def test_a_member_that_is_killed_while_frozen_has_heard_nothing_of_what_waited()
         assert is_sound(lab)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["virtual", "threads", "processes"])
 def test_a_member_that_is_killed_while_frozen_has_saved_nothing_of_what_waited(backend):
     """A vote that it was asked for meanwhile is not cast."""

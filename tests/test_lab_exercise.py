@@ -99,6 +99,7 @@ def test_exercise_writes_a_new_folder_and_never_into_an_old_one(tmp_path, capsys
     assert "is there already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_programs_of_the_handout_run(tmp_path, capsys):
     """As they are: measure.py with its one spread, student.py with an answer that is not written yet."""
     write_handout(tmp_path / "new")
@@ -181,6 +182,7 @@ def drawn(folder: Path) -> str:
     return to_jsonl(trace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "part", "what"),
     [
@@ -277,6 +279,7 @@ HOSTILE = {
 FILES = ("answers.json", "two-leaders.jsonl", "elections.csv", "elections.svg", "amnesia.jsonl", "n3.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_files_get_a_sentence(folder, no_students, capsys, content):
     for name in FILES:
@@ -363,6 +366,7 @@ def test_each_kind_of_wrong_program_is_noticed(tmp_path, source, alone, scene):
     assert any(name.startswith(scene) for name in names)
 
 
+@pytest.mark.slow
 def test_a_scene_that_fails_leaves_its_recording_and_says_where_to_look(tmp_path):
     path = tmp_path / "student.py"
     path.write_text(PROGRAMS["does not look at its vote"][0])
@@ -394,6 +398,7 @@ def test_a_program_that_does_not_even_start_gets_a_sentence(tmp_path, source, re
     assert any(reason in mark.why for mark in wrong(marks)), marks
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_is_ended(tmp_path):
     """And with it whatever it has started."""
     path = tmp_path / "student.py"

@@ -201,6 +201,7 @@ def test_plain_lines_of_a_cluster_go_on_until_ctrl_c():
 # --- Picture and keys -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_pty
 @needs_rich
 @pytest.mark.parametrize(("key", "code"), [("q", 0), ("\x03", 130)], ids=["q", "Ctrl-C"])

@@ -347,6 +347,7 @@ def test_a_callback_may_stop_its_member(tmp_path):
     eventually(lambda: threads_of("a") == [], "ended")
 
 
+@pytest.mark.slow
 def test_a_busy_callback_does_not_keep_the_address_and_the_votes(tmp_path):
     """`stop` says what it could not wait for, and has ended everything else."""
     with Gate() as gate:

@@ -97,6 +97,7 @@ def gone(member):
 # --- Growing and shrinking -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_change_that_is_asked_for_before_the_first_leader_waits_for_it(cluster):
     """Lists that were changed on one member alone could never agree on a leader."""
     first = cluster.start("a", "ab")
@@ -128,6 +129,7 @@ def test_a_cluster_grows_from_three_to_five_and_shrinks_to_three(cluster):
     assert tokens == sorted(set(tokens))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asks_the_leader", [True, False], ids=["asked of the leader", "asked of a follower"])
 def test_a_newcomer_votes_and_may_lead(cluster, asks_the_leader):
     """It is told who belongs, and is as good a member as any."""
@@ -146,6 +148,7 @@ def test_a_newcomer_votes_and_may_lead(cluster, asks_the_leader):
     assert newcomer.status().current_term > 1
 
 
+@pytest.mark.slow
 def test_a_member_may_be_added_before_it_is_started(cluster):
     """It is waited for; the others are a quorum without it."""
     cluster.found("abc")
@@ -155,6 +158,7 @@ def test_a_member_may_be_added_before_it_is_started(cluster):
     cluster.agree()
 
 
+@pytest.mark.slow
 def test_an_observer_may_become_a_voter_and_a_voter_an_observer(cluster):
     """To add a member again changes what is known of it."""
     leader_id = cluster.found("abc")
@@ -186,6 +190,7 @@ def test_a_leader_may_be_removed_and_hands_over_first(cluster, asked):
     assert cluster.members[cluster.agree()].wait_until_leader(PATIENCE).token > grant.token
 
 
+@pytest.mark.slow
 def test_a_removed_member_says_so_in_its_events_and_to_whoever_waits(cluster):
     """`Removed` among its events, and a sentence for every waiter."""
     leader_id = cluster.found("abc")
@@ -210,6 +215,7 @@ def test_a_removed_member_says_so_in_its_events_and_to_whoever_waits(cluster):
     assert not removed.is_leader
 
 
+@pytest.mark.slow
 def test_a_removed_member_may_come_back(cluster):
     """Started again with its old votes, it waits until it is added."""
     leader_id = cluster.found("abc")
@@ -227,6 +233,7 @@ def test_a_removed_member_may_come_back(cluster):
 # --- Refused, or without an answer ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_change_that_is_refused_raises_the_leaders_reason_wherever_it_is_asked(tmp_path):
     """Below `min_nodes` and beyond `max_nodes`, at the leader and at the others."""
     with Cluster(tmp_path, min_nodes=3, max_nodes=3) as cluster:
@@ -239,6 +246,7 @@ def test_a_change_that_is_refused_raises_the_leaders_reason_wherever_it_is_asked
         assert cluster.agree()
 
 
+@pytest.mark.slow
 def test_a_member_that_was_added_at_a_wrong_address_is_added_again_at_the_right_one(cluster):
     """Every member dials the new address, not only the one that was asked."""
     cluster.found("abc")
@@ -249,6 +257,7 @@ def test_a_member_that_was_added_at_a_wrong_address_is_added_again_at_the_right_
     cluster.agree()
 
 
+@pytest.mark.slow
 def test_a_member_that_was_removed_at_a_wrong_address_joins_at_the_right_one(cluster):
     """Nobody goes on dialling the old address, though what listens there never learnt of its removal."""
     cluster.found("abc")
@@ -260,6 +269,7 @@ def test_a_member_that_was_removed_at_a_wrong_address_joins_at_the_right_one(clu
     cluster.agree()
 
 
+@pytest.mark.slow
 def test_a_member_may_move(cluster):
     """It is stopped, started again at another address, and added again there."""
     leader_id = cluster.found("abc")
@@ -283,6 +293,7 @@ def test_a_member_that_cannot_exist_is_refused_at_once(cluster, node_id, address
     assert member.membership.ids == {"a"}
 
 
+@pytest.mark.slow
 def test_a_change_without_a_quorum_times_out_and_is_made_once_there_is_one(cluster):
     """The error says what is missing; the request goes on waiting."""
     cluster.found("abc")

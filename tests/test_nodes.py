@@ -339,6 +339,7 @@ def test_the_handle_knows_whom_it_reaches(transport: Transport) -> None:
         assert "'b'" in repr(node)
 
 
+@pytest.mark.slow
 def test_sending_to_a_peer_that_never_existed_returns_at_once(transport: Transport) -> None:
     transport.open("a", HURRIED)
     with closed(transport.node("a", "nobody")) as node:
@@ -432,6 +433,7 @@ def agreed(members: Any) -> Optional[str]:
     return named.pop() if len(named) == 1 and named == leading else None
 
 
+@pytest.mark.slow
 def test_a_member_learns_of_its_peers_while_it_runs(transport: Transport) -> None:
     """A handle may come with the thread, or later in its inbox."""
     inboxes = {node_id: transport.open(node_id, Timing(message_timeout=1.0)) for node_id in "ab"}

@@ -442,6 +442,7 @@ def test_a_planted_fault_is_caught(fault: Fault) -> None:
     assert violation.check == fault.check
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "_"))
 def test_the_same_seed_is_clean_without_the_fault(fault: Fault) -> None:
     assert fault.seed is not None

@@ -100,6 +100,7 @@ def test_one_worker_of_any_pool_coordinates(kind, method, journal, tmp_path):
     assert not os.path.exists(folder)
 
 
+@pytest.mark.slow
 def test_every_worker_that_ends_gives_its_slot_back(journal):
     """Each process has one task only. Whoever led has handed over in order, for its `on_lost` was called."""
     with noted(journal, 3) as election:
@@ -168,6 +169,7 @@ def all_but_one(tasks: List[Any]) -> bool:
     return sum(task.ready() for task in tasks) == len(tasks) - 1
 
 
+@pytest.mark.slow
 def test_the_next_executor_goes_on_where_one_was_broken(journal, tmp_path):
     """An executor ends all its workers when one is killed; the next one's find their slots, and the tokens grow."""
     with noted(journal, 2) as election:
@@ -285,6 +287,7 @@ def test_callbacks_that_raise_do_not_stop_the_pool(journal):
         assert workers.map_async(pool_workers.slot, range(4)).get(PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_callback_that_hangs_delays_neither_the_election_nor_the_end_for_long(journal, monkeypatch):
     monkeypatch.setattr(seat, "STOP_PATIENCE", 0.2)
     options = {"on_elected": functools.partial(pool_workers.hang, journal)}
@@ -351,6 +354,7 @@ with noted(journal, 2) as election:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pool", "executor"])
 def test_nobody_coordinates_after_the_parent_was_killed(kind, journal, start_child):
     """Workers of an executor wait for ever then, but not as coordinators; the last one to leave removes the folder."""

@@ -131,6 +131,7 @@ def test_a_leader_that_is_killed_is_replaced_and_follows_when_it_comes_back(memb
     assert len(members.check()) >= 2
 
 
+@pytest.mark.slow
 def test_a_leader_that_was_stopped_for_longer_than_its_lease_does_not_lead_when_it_goes_on(members):
     """At no instant do two of them say that they lead: its first look at the clock tells it."""
     stopped, _ = members.leader_seen_by("a")
@@ -146,6 +147,7 @@ def test_a_leader_that_was_stopped_for_longer_than_its_lease_does_not_lead_when_
     assert len(members.check()) >= 2
 
 
+@pytest.mark.slow
 def test_tokens_go_on_growing_when_the_whole_cluster_is_restarted(members):
     """Ended in peace, and then all killed at once."""
     terms = [members.leader_seen_by("a")[1]]
@@ -161,6 +163,7 @@ def test_tokens_go_on_growing_when_the_whole_cluster_is_restarted(members):
     members.check()
 
 
+@pytest.mark.slow
 def test_one_after_the_other_may_be_restarted_without_two_leading(members):
     """A rolling restart: each hands over if it leads, and comes back as a follower or as a later leader."""
     members.leader_seen_by("a")

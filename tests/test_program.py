@@ -305,6 +305,7 @@ def test_a_body_that_does_not_end_delays_the_successor_by_an_election_and_no_mor
         eventually(lambda: any(member.is_leader for member in cluster.values()), "elected again")
 
 
+@pytest.mark.slow
 def test_two_bodies_of_one_grant_end_it_once(alone: Member) -> None:
     lost: queue.Queue[Leadership] = queue.Queue()
     alone.on_lost(lost.put)
@@ -354,6 +355,7 @@ def fork_in_body(scene: Scene) -> int:
 # --- A job that is run again -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_job_is_run_again_each_time_its_member_is_elected(alone: Member) -> None:
     tokens: List[int] = []
 
@@ -459,6 +461,7 @@ def test_the_leader_is_confirmed_and_nobody_else(cluster: Dict[str, Member]) -> 
                 member.verify(PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_leader_without_a_majority_is_not_confirmed(folder: Path) -> None:
     """Though its lease still holds."""
     members = members_in(folder, timing=Timing(0.05, 1.0, 5.0))
@@ -490,6 +493,7 @@ class TestIsolated:
             with pytest.raises(NotLeader, match="a does not lead"):
                 member.verify(PATIENCE)
 
+    @pytest.mark.slow
     def test_it_runs_a_job_again_until_it_is_stopped(self) -> None:
         tokens: List[int] = []
 

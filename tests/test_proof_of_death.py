@@ -242,6 +242,7 @@ def looks(monkeypatch: Any) -> List[bool]:
 # --- Never on a suspicion ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "ending"), [("unix", "end"), slowly("tcp", "end"), ("tcp", "reset")])
 @pytest.mark.parametrize("treat", ["pass", "swallow", slowly("end")])
 def test_cut_connections_prove_nothing(cluster: Any, looks: List[bool], kind: str, ending: str, treat: str) -> None:

@@ -188,6 +188,7 @@ def member() -> Iterator[Member]:
         yield member
 
 
+@pytest.mark.slow
 def test_the_body_the_job_and_the_question_of_the_readme(member: Member) -> None:
     """One statement after the other; the body and the job end as the test has them end."""
     rows: List[int] = []
@@ -215,6 +216,7 @@ def test_the_body_the_job_and_the_question_of_the_readme(member: Member) -> None
     exec(verification.replace("timeout=1", "timeout=60"), names)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the output of a pool that spawns comes in another order")
 def test_one_worker_of_the_pool_of_the_readme_coordinates(tmp_path: Path) -> None:
     """Tasks and parent know which."""

@@ -208,6 +208,7 @@ def test_the_code_of_a_command_that_answers_term_in_its_own_way_is_passed_on(sta
     assert wrapper.wait() == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script, code", [("exit 0", 0), ("exit 3", 3), ("kill -KILL $$", 137), ("kill -TERM $$", 143)])
 def test_with_on_exit_stop_the_code_of_the_command_is_passed_on(start, script, code):
     """128+N for a signal, as shells do it."""
@@ -260,6 +261,7 @@ def pids_away(wrapper):
     return [int(line.split()[1]) for line in wrapper.printed.splitlines()]
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("end", ["stop", "exit", "kill -9"])
 def test_nothing_is_left_of_a_command_that_forks_away(start, end):
@@ -588,6 +590,7 @@ def test_the_command_moves_to_another_member_and_never_runs_twice(start, tmp_pat
     assert trio.stop() == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_takeover_waits_for_a_command_that_takes_longer_than_a_lease(start, tmp_path):
     """The wrapper goes on leading until its command is gone, and hands over then."""
     trio = Trio(start, tmp_path, takes=0.6, options=("--grace", 20))
@@ -600,6 +603,7 @@ def test_a_takeover_waits_for_a_command_that_takes_longer_than_a_lease(start, tm
     trio.stop()
 
 
+@pytest.mark.slow
 def test_the_command_of_a_stopped_wrapper_is_gone_before_another_begins(start, tmp_path):
     """SIGSTOP: the guardian knows until when the lease holds. On waking the wrapper follows."""
     trio = Trio(start, tmp_path, takes=20.0)
@@ -634,6 +638,7 @@ def test_a_leader_that_is_cut_off_ends_its_command_within_the_lease(start, tmp_p
     trio.stop()
 
 
+@pytest.mark.slow
 def test_with_on_exit_resign_every_member_has_a_try(start, tmp_path):
     """What fails on one machine may do on another."""
     trio = Trio(start, tmp_path, options=("--on-exit", "resign"), then=("exit",))
@@ -641,6 +646,7 @@ def test_with_on_exit_resign_every_member_has_a_try(start, tmp_path):
     assert trio.stop() == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_wrapper_that_is_removed_ends_its_command_and_itself(start, tmp_path, capfd):
     """It hands over first."""
     trio = Trio(start, tmp_path)

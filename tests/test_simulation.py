@@ -205,6 +205,7 @@ def test_clocks_that_differ_by_more_than_the_drift_break_leases_and_nothing_else
     assert check in ("one lease at a time", "a lease rests on promises", "a promise not to vote is kept")
 
 
+@pytest.mark.slow
 def test_members_that_lose_their_disks_break_safety_unless_they_abstain() -> None:
     """The fault without the cure is in test_planted_faults.py: "gives a vote it cannot remember"."""
     faults = Faults(every=3.0, lasting=0.5, lost_disk=3.0, crash=1.0, failed_save=0.0)
@@ -237,6 +238,7 @@ def test_no_faults_are_none() -> None:
 # --- Every interleaving ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_interleaving_of_three_members_and_a_change_is_explored() -> None:
     explored = Explorer(Bounds(members=3, terms=2, in_flight=2, crashes=0, changes=1)).explore()
     assert explored.is_complete

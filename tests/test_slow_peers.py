@@ -150,6 +150,7 @@ def test_three_sick_peers_of_seven_cost_the_others_nothing(sick: Sick, folder: P
         assert all(node.trouble for node in nodes.values())
 
 
+@pytest.mark.slow
 def test_what_is_sent_to_sick_peers_takes_no_memory(sick: Sick, listen: Any, node_to: Any) -> None:
     """Forty megabytes for each of them."""
     listener = listen("l", "127.0.0.1:0", timing=TIMING)

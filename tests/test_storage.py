@@ -503,6 +503,7 @@ FORK_AND_SAVE = """
 """
 
 
+@pytest.mark.slow
 @needs_fork
 @needs_kill
 @pytest.mark.parametrize("how", ["ends", "collected", "closed", "forks again"])
@@ -567,6 +568,7 @@ FORK_WITH_MEMBER = """
 """
 
 
+@pytest.mark.slow
 @needs_fork
 @needs_kill
 @pytest.mark.parametrize("how", ["ends", "collected"])

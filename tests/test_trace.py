@@ -615,6 +615,7 @@ def test_a_trace_of_nothing_but_problems_is_not_listed_to_its_end():
     assert len(lint(trace)) == 1_001
 
 
+@pytest.mark.slow
 def test_thirty_thousand_records_are_no_burden(tmp_path):
     """Loaded, checked and folded; how long it takes is for a benchmark, that it ends is for this."""
     trace = traces.long(30_000)

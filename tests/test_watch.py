@@ -394,6 +394,7 @@ def test_the_log_says_why_there_is_no_leader_then_rarely_and_once_more_at_the_en
     assert after(3.0, nobody) == ["a: no leader for 3 s: b is unreachable"]
 
 
+@pytest.mark.slow
 def test_a_node_that_reaches_nobody_says_so_by_itself(start_child, tmp_path):
     """On its standard error, also with `--json`; and once more when somebody leads."""
     timing = ["--election-timeout", "0.2", "--heartbeat-interval", "0.05"]
