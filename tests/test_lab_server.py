@@ -95,6 +95,16 @@ def test_a_limit_is_kept_within_bounds(browser, monkeypatch):
     assert browser.get("/trace", "limit=0").said["events"] == []
 
 
+def test_a_member_is_asked_what_it_had_to_decide(browser):
+    said = browser.get("/act", query="n=n3").said
+    assert said["node"] == "n3" and len(said["turns"]) == len(said["answers"]) > 0
+    for turn, answer in zip(said["turns"], said["answers"]):
+        assert turn["choices"][answer["answer"]] == answer["did"]
+        assert not {"answer", "did", "why"} & set(turn)
+    refused = browser.get("/act", query="n=n9")
+    assert (refused.status, refused.said["error"]) == (400, "n must be one of n1, n2, n3, n4, n5")
+
+
 def test_scenes_come_with_their_words(browser):
     said = browser.get("/scenes").said
     assert said["show"] and set(said["show"]) <= {scene["name"] for scene in said["scenes"]}

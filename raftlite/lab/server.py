@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, unquote
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from raftlite.errors import ConfigError
+from raftlite.lab.act_out import turns_as_json
 from raftlite.lab.exports import EXPORTS, export
 from raftlite.lab.operations import Refused
 from raftlite.lab.page import TYPES, static_files
@@ -88,6 +89,7 @@ class _Site:
             "/": {"GET": lambda _: self._file("index.html")},
             "/trace": {"GET": self._trace},
             "/scenes": {"GET": lambda _: _json(scenes_in_words())},
+            "/act": {"GET": self._act},
             "/do": {"POST": self._do},
             "/open": {"POST": self._open},
             **{f"/static/{name}": {"GET": self._reader(name)} for name in self._files},
@@ -144,6 +146,13 @@ class _Site:
     def _trace(self, environ: Environ) -> Answer:
         query = _query(environ)
         return _json(self._session.state(_whole(query, "after", 0), _whole(query, "limit", 500)))
+
+    def _act(self, environ: Environ) -> Answer:
+        trace = self._session.trace
+        node = _query(environ).get("n", "")
+        if node not in trace.nodes:
+            raise Wrong(HTTPStatus.BAD_REQUEST, f"n must be one of {', '.join(trace.nodes)}")
+        return _json(turns_as_json(trace, node))
 
     def _do(self, environ: Environ) -> Answer:
         content = _object(_body(environ, LONGEST_DO))

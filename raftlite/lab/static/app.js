@@ -38,6 +38,7 @@
       this.log = new raftlite.Log(byId("log"), this);
       this.scene = new raftlite.ScenePlayer(document.querySelector(".scene"), this);
       this.dialogs = new raftlite.Dialogs(this);
+      this.act = new raftlite.Act(this);
       this.keys = new raftlite.Keys(this);
     }
 
@@ -191,6 +192,13 @@
       if (action && this.frame.isLive) this.post(action.op);
       else if (action) this.toast("This is the past: press End to go back to live");
       return Boolean(action);
+    }
+
+    /** You are the member that is selected. */
+    actOut() {
+      if (!this.isServed) this.toast("Only the lab itself can ask: raftlite lab FILE");
+      else if (this.selected === null) this.toast("Select the member that you want to be: press its digit");
+      else this.act.begin(this.selected);
     }
 
     async openFile(file) {

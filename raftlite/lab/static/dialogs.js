@@ -195,5 +195,5 @@
     return new Promise((done, failed) => canvas.toBlob((blob) => (blob ? done(URL.createObjectURL(blob)) : failed(new Error("it is too large"))), "image/png"));
   }
 
-  raftlite.Dialogs = Dialogs;
+  Object.assign(raftlite, { Dialogs, download });
 })((window.raftlite = window.raftlite || {}));

@@ -72,6 +72,7 @@
         C: () => this.beginPair(true),
         g: () => app.dialogs.group(),
         n: () => app.dialogs.note(),
+        y: () => app.actOut(),
         e: () => app.dialogs.export(),
         l: () => app.post({ op: "kill", n: "leader" }),
         h: () => app.post({ op: "heal" }),

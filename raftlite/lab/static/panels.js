@@ -41,10 +41,13 @@
       this.facts = new Facts(html("dl", { class: "facts" }));
       this.why = html("p", { class: "why" });
       this.buttons = html("div", { class: "buttons" });
-      element.append(html("div", { class: "inspected" }, this.badge, this.title), this.facts.element, this.why, this.buttons);
+      this.be = html("button", { type: "button", class: "be", hidden: true, title: "The others are hidden; what do you do with each message?" }, "Be this one", html("kbd", { "aria-hidden": "true" }, "y"));
+      this.be.addEventListener("click", () => act.actOut());
+      element.append(html("div", { class: "inspected" }, this.badge, this.title, this.be), this.facts.element, this.why, this.buttons);
     }
 
     draw(frame) {
+      this.be.hidden = frame.selected === null || frame.selectedMessage !== null || !this.act.isServed;
       if (frame.selectedMessage !== null) this.drawMessage(frame.history.messages.get(frame.selectedMessage), frame);
       else if (frame.selected !== null) this.drawMember(frame.selected, frame.view.node(frame.selected), frame);
       else this.drawNothing(frame);

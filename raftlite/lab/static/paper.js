@@ -183,6 +183,7 @@
       ink.context.globalCompositeOperation = "source-over";
       if (record.k === "lost") ink.cross(way.x2, way.y2, isQuiet(message) ? 5 : 7, "refused");
       else ink.message(message, way.x2, way.y2, isQuiet(message) ? 8 : 10, way.angle);
+      if (!isQuiet(message)) this.boxes.push({ left: way.x2 - 11, right: way.x2 + 11, top: way.y2 - 11, bottom: way.y2 + 11 });
       this.label(message, record, way);
     }
 
@@ -216,19 +217,22 @@
 
     /** Puts words beside a point: at that side if there is room, further down where others stand, or not at all. */
     place(sentence, x, y, side, gap) {
+      const { letters } = this;
       const { ink } = this.sheets;
-      ink.font(this.letters, 600);
-      const width = ink.context.measureText(sentence).width;
+      ink.font(letters, 600);
+      // Between two bands; the term can be read off the pills.
+      const lines = this.wrapped(sentence.replace(/ in term \d+$/, ""), Math.max(58, this.space - this.band - 2 * gap + 8), 3);
+      const width = Math.max(...lines.map((line) => ink.context.measureText(line).width));
       let isRight = side > 0;
       if (isRight && x + gap + width > this.width) isRight = false;
       if (!isRight && x - gap - width < 4) isRight = true;
       const left = Math.max(4, isRight ? Math.min(x + gap, this.width - width - 2) : x - gap - width);
-      const box = { left, right: left + width, top: y - 14, bottom: y + 5 };
+      const box = { left, right: left + width, top: y - 14, bottom: y - 9 + lines.length * (letters - 1) };
       const clashes = () => this.boxes.some((other) => box.left < other.right && box.right > other.left && box.top < other.bottom && box.bottom > other.top);
-      for (let row = 0; clashes() && row < 4; row++) [box.top, box.bottom] = [box.top + 10, box.bottom + 10];
+      for (let row = 0; clashes() && row < 6; row++) [box.top, box.bottom] = [box.top + 8, box.bottom + 8];
       if (clashes()) return;
       this.boxes.push(box);
-      ink.words(sentence, left, box.bottom - 1, "refused");
+      lines.forEach((line, row) => ink.words(line, left, box.top + (row + 1) * (letters - 1) - 1, "refused"));
     }
 
     // --- what is on its way, and what is selected ---
