@@ -5,7 +5,7 @@
 #   make lab         the classroom: a cluster to break, in the browser of this machine; installs nothing either
 #   make test        the quick tests
 #   make check       ruff and mypy
-#   make test-all    on every CPython from 3.9 to 3.13 of this machine; slow tests too, with the oldest and the newest
+#   make test-all    on every CPython from 3.9 to 3.13 of this machine; slow tests too, with the newest
 #   make simulate    ten thousand simulated clusters, then every interleaving of a small one
 #   make chaos MINUTES=30   real processes under partitions, loss, pauses, kills, full disks; ARGS="--nodes 5 --seed 1"
 #   make bench       raftlite beside others that elect leaders, and the figure of the paper: tables, in most of an hour

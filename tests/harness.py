@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any, Dict, List, Optional, Set, Tuple, Type, TypeVar
 
+import pytest
+
 from raftlite.election import Election, Ready, Role, Saved
 from raftlite.membership import Membership, NodeInfo
 from raftlite.messages import Heartbeat, HeartbeatResponse, RequestVote, RequestVoteResponse
@@ -83,6 +85,11 @@ def lead(election: Election, now: float = 2.0) -> Ready:
     ready = election.timeout(now)
     answer_all(election, ready, now)
     return ready
+
+
+def seeds(quick: int, every: int) -> List[Any]:
+    """Parameters from 0 to `every` - 1, of which make test takes the first ones."""
+    return [pytest.param(seed, marks=[pytest.mark.slow] if seed >= quick else []) for seed in range(every)]
 
 
 def beat(election: Election, now: float) -> Ready:

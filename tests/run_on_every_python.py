@@ -4,10 +4,9 @@
 
 Interpreters are looked for on PATH and among pyenv's versions, and each is really started before it counts. Each has an
 environment of its own in .cache/, kept for the next time. As many run at once as there are processors, since the tests
-mostly wait, and each line says whose it is. The quick tests run with each; those marked as slow with the oldest and the
-newest, since what fails with one in between fails with one of these or in a quick test; those marked as long once, at
-the end, with the newest. A line per interpreter sums up; after it comes, as the very last line, pytest's own closing
-line. Standard library only.
+mostly wait, and each line says whose it is. The quick tests run with each; those marked as slow with the newest; those
+marked as long at the end, when the newest has the machine for itself. A line per interpreter sums up; after it comes,
+as the very last line, pytest's own closing line. Standard library only.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from typing import IO, Iterator, NamedTuple
 
 TOP = Path(__file__).resolve().parent.parent
 MINOR_VERSIONS = range(9, 14)
+preparing = threading.Lock()  # one environment after the other: pip builds in this very folder
 PATIENCE = 10.0  # seconds that the last words of pytest have to arrive once it has ended
 
 WHO_ARE_YOU = """
@@ -52,14 +52,12 @@ def main() -> None:
     interpreters = [interpreter for interpreter in map(find, MINOR_VERSIONS) if interpreter and interpreter.has_venv]
     if not interpreters:
         sys.exit("No CPython from 3.9 to 3.13 here can make a virtual environment (on Debian: install python3-venv).")
-    if not all(map(has_environment, interpreters)):  # one after the other: pip builds in this very folder
-        sys.exit(1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ends = (interpreters[0], interpreters[-1])
-        first = sorted(interpreters, key=lambda interpreter: interpreter not in ends)  # what takes longest begins
-        which = ["not long" if interpreter in ends else "not slow" for interpreter in first]
-        results = sorted(pool.map(lambda *suite: run_suite(*suite, sys.argv[1:]), first, which), key=by_version)
-    results.append(run_suite(interpreters[-1], "long", sys.argv[1:]))
+        newest = interpreters[-1]
+        in_turn = interpreters[::-1]  # what takes longest begins
+        which = ["not long" if interpreter is newest else "not slow" for interpreter in in_turn]
+        results = sorted(pool.map(prepare_and_run, in_turn, which), key=by_version)
+    results.append(prepare_and_run(newest, "long"))
     sum_up(results)
 
 
@@ -130,7 +128,14 @@ def environment_of(interpreter: Interpreter) -> Path:
 def has_environment(interpreter: Interpreter) -> bool:
     """Make it, or find that it is there."""
     command = [interpreter.path, TOP / "tests" / "environment.py", environment_of(interpreter), "test"]
-    return subprocess.run(command).returncode == 0
+    with preparing:
+        return subprocess.run(command).returncode == 0
+
+
+def prepare_and_run(interpreter: Interpreter, which: str) -> Result:
+    if not has_environment(interpreter):
+        return Result(interpreter.version, False, "no environment could be made for it; the reason is above")
+    return run_suite(interpreter, which, sys.argv[1:])
 
 
 def run_suite(interpreter: Interpreter, which: str, pytest_arguments: list[str]) -> Result:

@@ -155,6 +155,7 @@ def test_a_second_signal_ends_a_node_that_cannot_stop(start_child, tmp_path):
     assert child.wait() == -signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_moment_ends_the_wait_for_it(start_child):
     """Also in the middle of the very wait."""
     child = start_child(
@@ -173,6 +174,7 @@ def test_a_signal_at_any_moment_ends_the_wait_for_it(start_child):
     assert child.wait() == 0
 
 
+@pytest.mark.slow
 def test_a_node_whose_output_nobody_reads_ends_quietly(tmp_path):
     """`raftlite node | head` is no reason to lead on unseen, and none to complain."""
     reader, writer = os.pipe()
@@ -263,6 +265,7 @@ def test_a_node_whose_log_is_full_goes_on_and_ends_when_it_is_told_to(capfd, ful
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_node_logs_every_change_of_role_if_it_is_told_to(node, tmp_path):
     """With the time, on standard error; without `--verbose` there is nothing to say of a healthy cluster."""
     for options, wanted in (((), []), (("--verbose",), ["-> leader", "leader -> stopped"])):
@@ -518,6 +521,7 @@ def test_a_folder_that_cannot_hold_votes_exits_with_74_and_is_named(capsys, tmp_
     assert line.startswith(f"raftlite node: cannot open {tmp_path}/a.sqlite3: ")
 
 
+@pytest.mark.slow
 def test_a_node_that_can_no_longer_save_its_votes_exits_with_70_and_says_so(start_child, tmp_path):
     """EX_SOFTWARE: a forgotten vote is worse than a missing member."""
     child = start_child(

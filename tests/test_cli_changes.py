@@ -197,6 +197,7 @@ def test_requests_that_wait_are_so_many_and_no_more(tmp_path):
         transfer(0.01)
 
 
+@pytest.mark.slow
 def test_a_change_without_a_quorum_gives_up_when_it_was_told_to_and_says_what_is_missing(ask, tmp_path):
     """The member goes on trying."""
     at = {node_id: str(tmp_path / f"{node_id}.sock") for node_id in "ab"}

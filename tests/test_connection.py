@@ -535,6 +535,7 @@ def write(channel: Channel, data: bytes) -> None:
         sock.sendall(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_BYTES)
 @pytest.mark.parametrize("stage", ["before the key", "instead of a hello", "as a peer"])
 def test_bad_bytes_end_their_connection_with_one_line_and_change_nothing(
@@ -580,6 +581,7 @@ def test_two_hundred_silent_strangers_keep_nobody_out_and_are_ended(place: Place
         wait_for_end_of_socket(stranger)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [b"", b"\0", framed(b"x" * 20)[:10]], ids=["nothing", "a byte", "half a frame"])
 def test_a_stranger_who_stops_talking_is_ended(place: Place, said: bytes) -> None:
     there = place.listener("a", timing=HURRIED)
@@ -640,6 +642,7 @@ def test_a_listener_that_stops_talking_is_given_up(place: Place, said: bytes) ->
     assert "no answer in time" in eventually(lambda: node.trouble, "in trouble")
 
 
+@pytest.mark.slow
 def test_the_dialler_of_a_peer_that_does_not_read_gives_up_after_the_message_timeout(place: Place) -> None:
     """What was written stays unread; the connection is ended, and the handle says why."""
     server = place.server("")
@@ -1048,6 +1051,7 @@ listener.close()
     assert child.wait() == 0
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("held", ["listener._acceptor._lock", "node._wake"])
 def test_a_lock_that_is_held_at_a_fork_does_not_hang_the_child(place: Place, start_child: Any, held: str) -> None:

@@ -36,6 +36,7 @@ def test_one_process_hands_leadership_on(tmp_path: Path) -> None:
     assert second.split()[0] in {"a", "b", "c"} - {leader}
 
 
+@pytest.mark.slow
 def test_an_own_node_carries_an_election(tmp_path: Path) -> None:
     lines = run(TOP / "examples" / "own_node.py", cwd=tmp_path)
     assert [line.split()[0] for line in lines] == ["a", "b", "c"]

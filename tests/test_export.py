@@ -460,6 +460,7 @@ def test_the_legend_names_what_is_drawn():
     assert words | {"heartbeat", "in flight", "links cut or changed"} <= set(texts(drawn(show())))
 
 
+@pytest.mark.slow
 def test_beyond_ten_thousand_records_the_drawing_ends_and_says_so():
     trace = traces.long(12_000)
     root = drawn(trace)

@@ -97,6 +97,7 @@ def test_stop_in_a_callback_does_not_wait_for_itself() -> None:
         assert done.wait(PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_removed_leader_hands_over_too(cluster: Cluster) -> None:
     """A leader cannot remove itself: the next one does."""
     old = cluster.leader()

@@ -106,6 +106,7 @@ def test_the_lease_is_renewed_while_the_program_holds_the_interpreter():
         assert member.is_leader and member.leader_id == "a"
 
 
+@pytest.mark.slow
 def test_without_isolation_the_log_of_a_program_that_holds_the_interpreter_says_why_its_lease_ran_out(log):
     """The reason is in this program, not in the network."""
     hold = ctypes.PyDLL(None).usleep
@@ -181,6 +182,7 @@ def test_a_member_whose_election_process_is_killed_ends_visibly(log):
         assert member.wait_until_leader(PATIENCE).token >= 1  # it may start again
 
 
+@pytest.mark.slow
 def test_an_election_process_that_is_stopped_loses_the_lease_and_the_grant_never_comes_back():
     """Nothing renews the lease meanwhile."""
     with alone(timing=TIMING) as member:
@@ -209,6 +211,7 @@ def test_an_election_process_that_does_not_end_is_killed(addresses):
 # --- The program dies ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_when_the_program_is_killed_the_election_process_hands_over_and_ends(start_child, addresses):
     """As after an orderly stop, its socket is gone from the file system."""
     with others(addresses, TIMING) as members:
@@ -292,6 +295,7 @@ def test_a_successor_begins_after_on_lost_has_finished_in_the_program(addresses)
     assert happened[:2] == ["lost", "elected"]
 
 
+@pytest.mark.slow
 def test_an_isolated_member_lets_others_in_and_answers_the_command_line(addresses):
     """The answer to `raftlite status` comes from its election process."""
     place = {"authkey": KEY, "timing": TIMING}
@@ -309,6 +313,7 @@ def test_an_isolated_member_lets_others_in_and_answers_the_command_line(addresse
         assert member.remove_node("b", timeout=PATIENCE).ids == {"a"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["address", "votes", "key"])
 def test_what_keeps_a_member_from_starting_is_said_in_the_same_words(addresses, tmp_path, trouble):
     """By the same type of error, and nothing is left behind."""

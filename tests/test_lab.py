@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from harness import seeds
 
 from raftlite.errors import ConfigError
 from raftlite.lab import CLASSROOM, Lab, LabClosed, Rules, fold, lint, load
@@ -460,7 +461,7 @@ def test_aligned_timers_run_out_together_and_nobody_interferes(seed):
         assert [(record["n"], record["t"]) for record in fired] == [(n, at) for n in chosen]
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", seeds(20, 100))
 def test_a_split_vote_can_be_forced_with_certainty(seed):
     """Four voters, two candidates, and each reaches another voter first: a term with two votes for each."""
     with a_lab(4, seed=seed) as lab:
@@ -628,6 +629,7 @@ def disturbed(rules, seed):
         return ahead, lab.state(after).term - term
 
 
+@pytest.mark.slow
 def test_without_pre_vote_and_check_quorum_a_follower_that_was_away_deposes_a_healthy_leader():
     for seed in range(10):
         ahead, terms = disturbed(Rules(pre_vote=False, check_quorum=False), seed)
@@ -875,7 +877,7 @@ def do_something(lab, rng):
             assert sent is None or sent["eta"] <= lab.now + 1e-6
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", seeds(15, 60))
 def test_whatever_is_done_the_trace_is_sound(seed):
     rng = random.Random(seed)
     with a_lab(rng.choice([3, 4, 5, 7]), seed=seed, proof=seed % 2 == 0) as lab:

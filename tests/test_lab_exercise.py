@@ -227,6 +227,7 @@ def test_too_few_elections_are_not_enough(folder, rows, no_students):
     ]
 
 
+@pytest.mark.slow
 def test_two_students_with_one_recording_are_named(handed_in, folder, capsys, no_students):
     assert main(["lab", "check", str(handed_in), str(folder)]) == 1
     assert "is the same recording as" in capsys.readouterr().out

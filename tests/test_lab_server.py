@@ -293,6 +293,7 @@ def test_foreign_host_is_refused_over_the_socket_too(serving):
 # --- The command --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_command_serves_until_ctrl_c_and_leaves_a_recording(start_child, tmp_path):
     path = tmp_path / "run.jsonl"
     command = f"import sys; from raftlite.cli import main; sys.exit(main(['lab','--no-open','--record',{str(path)!r}]))"

@@ -189,6 +189,7 @@ class Typed:
         return bool(termios.tcgetattr(self.terminal) == self.before)
 
 
+@pytest.mark.slow
 @needs_pty
 def test_plain_lines_of_a_cluster_go_on_until_ctrl_c():
     with Typed("--plain", "--scale", "0.02", "--nodes", "3", "--seed", "1") as typed:
@@ -217,6 +218,7 @@ def test_the_terminal_is_afterwards_as_it_was(key, code):
         assert typed.is_as_before()
 
 
+@pytest.mark.slow
 @needs_pty
 @needs_rich
 def test_sigterm_ends_it_too():

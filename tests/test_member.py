@@ -112,6 +112,7 @@ def test_a_new_member_must_be_somewhere(address):
         member.add_node("b", address, timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_removing_whoever_is_no_member_is_refused_wherever_it_is_asked(addresses, tmp_path):
     """A slip of the finger must not look like a success; the second of two removals finds nobody either."""
     with cluster(addresses, data_dir=tmp_path) as members:
@@ -151,6 +152,7 @@ def test_an_observer_follows_and_never_leads(addresses):
         assert voters[leader_id].membership.voters == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_a_member_without_peers_that_answer_says_who_is_missing(addresses):
     """A sentence for whoever looks after it."""
     with member_of(addresses, "a") as member:

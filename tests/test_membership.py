@@ -1022,6 +1022,7 @@ def test_an_address_must_fit_into_what_is_saved_and_sent(address):
         NodeInfo("a", True, address)
 
 
+@pytest.mark.slow
 def test_a_membership_must_fit_into_a_message():
     """Or no heartbeat could bring it."""
     election = alone()

@@ -83,6 +83,7 @@ def test_the_next_stop_is_not_begun_while_one_acts(lab):
     player.close()
 
 
+@pytest.mark.slow
 def test_a_question_is_asked_after_its_stop_and_answered_after_the_next(player):
     go(player)
     assert not player.text()["asked"]
@@ -127,6 +128,7 @@ def test_a_clock_that_was_stopped_by_hand_goes_on_with_the_next_stop(player):
     assert not player.lab.is_clock_paused
 
 
+@pytest.mark.slow
 def test_a_cluster_of_processes_has_no_clock_to_stop(monkeypatch):
     """Its lab says so, and the player does without."""
     with Lab(**SCENE.settings(), backend="processes", scale=0.05) as lab:
@@ -140,6 +142,7 @@ def test_a_cluster_of_processes_has_no_clock_to_stop(monkeypatch):
 # --- By itself --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_plays_by_itself_to_the_end(lab):
     player = Player(lab, SCENE, pace=0.0)
     player.autoplay()

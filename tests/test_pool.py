@@ -129,6 +129,7 @@ def test_an_initializer_of_ones_own_may_join(journal):
     assert [told["slot"] for told in events(journal, "initialized")] == ["w0"]
 
 
+@pytest.mark.slow
 def test_a_worker_beyond_the_slots_works_without_a_member_until_one_is_free(journal, tmp_path):
     folder = str(tmp_path)
     with noted(journal, 2) as election, FORK.Pool(3, initializer=election.join) as workers:
@@ -279,6 +280,7 @@ def test_one_executor_after_the_other_is_broken_and_the_election_goes_on(journal
 # --- Callbacks that do what they should not ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_callbacks_that_raise_do_not_stop_the_pool(journal):
     """Whoever fails to begin resigns, and another is elected."""
     options = {"on_elected": functools.partial(pool_workers.fail, journal)}
@@ -298,6 +300,7 @@ def test_a_callback_that_hangs_delays_neither_the_election_nor_the_end_for_long(
         workers.join()
 
 
+@pytest.mark.slow
 def test_a_worker_whose_callback_stops_its_member_works_on_without_it(journal):
     """And its slot is free, for a replacement."""
     options = {"on_elected": functools.partial(pool_workers.stop_itself, journal)}
@@ -316,6 +319,7 @@ def test_a_callback_that_forks_leads_on_and_its_fork_has_no_member(journal):
 # --- The end of the election before that of the pool -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_workers_that_outlive_the_election_leave_it(journal):
     with contextlib.ExitStack() as stack:
         with noted(journal, 2) as election:
@@ -451,6 +455,7 @@ def test_a_long_temporary_folder_leaves_room_for_sockets(tmp_path, monkeypatch):
         assert len(election.join.addresses["w0"]) <= 100
 
 
+@pytest.mark.slow
 def test_without_room_for_sockets_they_are_ports_of_this_machine(monkeypatch):
     monkeypatch.setattr(pool, "LONGEST_PATH", 5)
     with PoolElection(2, timing=QUICK) as election, FORK.Pool(2, initializer=election.join):

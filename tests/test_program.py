@@ -218,6 +218,7 @@ with Member("a", peers=peers, listen=peers["a"], authkey="k", min_nodes=3, timin
 """
 
 
+@pytest.mark.slow
 def test_the_table_tells_what_happens_when_a_leader_is_killed(folder: Path, start_child: Any) -> None:
     survivors = members_in(folder, SLOW, authkey="k", min_nodes=3)
     del survivors["a"]
@@ -268,6 +269,7 @@ def test_a_body_runs_with_the_grant_and_leaves_the_lead_to_another(cluster: Dict
     assert leader_of(cluster) is not leader
 
 
+@pytest.mark.slow
 def test_whoever_does_not_lead_in_time_gets_no_body(cluster: Dict[str, Member]) -> None:
     leader = leader_of(cluster)
     follower = next(member for member in cluster.values() if member is not leader)
@@ -297,6 +299,7 @@ def test_a_body_may_stop_its_member(cluster: Dict[str, Member]) -> None:
         leader.wait_for_leader(PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_end_delays_the_successor_by_an_election_and_no_more(cluster: Dict[str, Member]) -> None:
     leader = leader_of(cluster)
     with leader.leadership(PATIENCE) as leadership:
@@ -506,6 +509,7 @@ class TestIsolated:
             member.run(job)
         assert len(tokens) == 2
 
+    @pytest.mark.slow
     def test_a_handover_waits_for_the_body(self, folder: Path) -> None:
         members = members_in(folder, isolated=True)
         with ExitStack() as stack:

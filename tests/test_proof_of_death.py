@@ -306,6 +306,7 @@ def test_a_leader_that_is_stopped_is_not_dead(
     leader.expect("True")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [slowly("unix"), "tcp"])
 def test_a_leader_without_file_descriptors_is_not_dead(
     cluster: Any, looks: List[bool], start_child: Any, kind: str

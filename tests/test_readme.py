@@ -666,6 +666,7 @@ for member in members:
 """
 
 
+@pytest.mark.slow
 def test_the_log_has_the_line_that_the_readme_shows(tmp_path: Path) -> None:
     text = block("python", "basicConfig")
     (tmp_path / "program.py").write_text(text + LOGS, encoding="utf-8")

@@ -200,6 +200,7 @@ def test_a_wrapper_that_is_told_to_end_takes_the_command_with_it(start, number, 
     assert len(wrapper.said.splitlines()) == len(names), wrapper.said
 
 
+@pytest.mark.slow
 def test_the_code_of_a_command_that_answers_term_in_its_own_way_is_passed_on(start):
     """One that dies of it has done as it was told; one that could not clean up says so."""
     wrapper = start(*answering("TERM", code=7))
@@ -304,6 +305,7 @@ def test_a_command_dies_with_its_guardian_while_the_wrapper_is_stopped(start):
     eventually(lambda: is_dead(pid), "the end of the command")
 
 
+@pytest.mark.slow
 @linux
 def test_a_command_whose_guardian_is_stopped_is_killed_by_the_wrapper(start, monkeypatch):
     """Two processes look at the time, and each of them can end it."""
@@ -316,6 +318,7 @@ def test_a_command_whose_guardian_is_stopped_is_killed_by_the_wrapper(start, mon
     assert is_gone(pid)
 
 
+@pytest.mark.slow
 def test_other_signals_are_passed_to_the_command(start):
     """HUP has daemons read their settings again."""
     wrapper = start(*answering("HUP", "USR1", "USR2", "WINCH", "TERM"))
@@ -338,6 +341,7 @@ def test_a_follower_survives_the_signals_that_it_would_pass_on(start):
     assert wrapper.events("stopped")
 
 
+@pytest.mark.slow
 def test_the_command_has_the_input_and_the_outputs_of_the_wrapper(start, tmp_path):
     """Nothing is copied, however many gigabytes it prints."""
     with open("/dev/zero") as zero, open(os.devnull, "w") as null:
@@ -351,6 +355,7 @@ def test_the_command_has_the_input_and_the_outputs_of_the_wrapper(start, tmp_pat
         assert wrapper.wait() == 0
 
 
+@pytest.mark.slow
 def test_the_command_gets_no_descriptor_of_the_member(start, tmp_path):
     """Neither its sockets nor its votes, nor the guardian's copy; but what the wrapper was given on purpose."""
     reader, writer = os.pipe()
@@ -367,6 +372,7 @@ def test_the_command_gets_no_descriptor_of_the_member(start, tmp_path):
     assert {fd for fd, target in targets.items() if "/proc/" not in target} == {0, 1, 2, writer}
 
 
+@pytest.mark.slow
 def test_a_command_that_ends_is_started_again_after_a_growing_pause(start):
     """One that crashes at once must not keep a core busy."""
     source = f"import raftlite.runner as r; r.SHORTEST_PAUSE, r.LONGEST_PAUSE = 0.01, 0.04; {PLAIN}"
@@ -391,6 +397,7 @@ def test_a_command_that_cannot_be_run_is_refused_before_the_member_takes_part(ca
     assert said == f"raftlite run: {name} cannot be run: {'not found' if code == 127 else 'it is not executable'}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, code", [("removed", 127), ("no format", 126)])
 def test_a_command_that_cannot_be_run_any_more_ends_the_wrapper(start, tmp_path, kind, code):
     """Another member may lead then, where it can be run."""
@@ -432,6 +439,7 @@ def test_an_ending_fits_into_the_lease_and_no_heartbeat_that_comes_in_time_begin
     assert plan.reserve - plan.margin <= grace
 
 
+@pytest.mark.slow
 def test_a_lease_that_is_too_short_for_a_command_is_told(start):
     """Where other members promise less than this one; it would otherwise lead and do nothing, and not say why."""
     source = f"import raftlite.runner as r; r.Plan.of = lambda grace, timing: r.Plan(grace, 1000.0, 0.1); {PLAIN}"

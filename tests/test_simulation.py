@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any, Dict
 
 import pytest
+from harness import seeds
 
 from raftlite import AddNode, ConfigError, RemoveNode, Role, Timing, TransferLeadership
 from raftlite.cli import main
@@ -48,7 +49,7 @@ def test_the_trace_is_the_same_on_every_python() -> None:
 # --- Seeds ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", seeds(20, 50))
 def test_every_invariant_holds_after_every_step(seed: int) -> None:
     coverage = simulation_of(seed, 5).run(60.0)
     assert coverage.leaders > 0, "a run in which nobody is elected proves nothing"
@@ -238,6 +239,12 @@ def test_no_faults_are_none() -> None:
 # --- Every interleaving ---------------------------------------------------------------------------------------------
 
 
+def test_every_interleaving_of_two_members_that_may_crash_is_explored() -> None:
+    explored = Explorer(Bounds(members=2, terms=2, in_flight=2, crashes=1, changes=0)).explore()
+    assert explored.is_complete
+    assert min(explored.with_leader, explored.with_two_leaders) > 5_000
+
+
 @pytest.mark.slow
 def test_every_interleaving_of_three_members_and_a_change_is_explored() -> None:
     explored = Explorer(Bounds(members=3, terms=2, in_flight=2, crashes=0, changes=1)).explore()
@@ -246,6 +253,7 @@ def test_every_interleaving_of_three_members_and_a_change_is_explored() -> None:
     assert min(explored.with_leader, explored.with_two_leaders, explored.with_committed_change) > 1_000
 
 
+@pytest.mark.slow
 def test_every_interleaving_of_two_members_that_let_a_third_in_is_explored() -> None:
     """The third votes before it has got the membership that it is voted into: its term counts too."""
     explored = Explorer(Bounds(members=2, terms=2, in_flight=2, crashes=1, changes=1)).explore()

@@ -297,6 +297,7 @@ def test_no_vote_is_lost_when_the_process_is_killed_100_times(path, start_child)
     assert len(saved.membership.nodes) == saved.current_term % 30
 
 
+@pytest.mark.slow
 @needs_fork
 @needs_kill
 def test_a_process_that_is_killed_while_it_creates_the_file_leaves_nothing_odd(path, start_child):
@@ -376,6 +377,7 @@ def test_the_lock_is_held_before_anything_is_saved(used):
         assert "another process or member has it open" in refusal(used)
 
 
+@pytest.mark.slow
 @needs_fork
 def test_of_many_processes_that_create_the_file_one_gets_it(path, start_child):
     """The others are told that somebody has it open."""
@@ -627,6 +629,7 @@ def test_a_storage_of_the_programs_own_hears_of_a_fork(start_child):
     assert start_child(source).read_all() == ["abandoned in child"]
 
 
+@pytest.mark.slow
 @needs_fork
 @needs_kill
 @pytest.mark.parametrize("kind", ["storage", "thread", "member"])
@@ -907,6 +910,7 @@ def test_a_file_that_is_damaged_beside_the_vote_is_refused(used):
     assert "is damaged: " in refusal(used)
 
 
+@pytest.mark.slow
 def test_a_byte_flipped_anywhere_is_refused_or_changes_nothing(used):
     """Every byte of the header and every 31st of the rest. No flip gives another vote, and no other error."""
     whole = used.read_bytes()

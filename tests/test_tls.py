@@ -403,6 +403,7 @@ def node(start_child, ca) -> Child:
     return child
 
 
+@pytest.mark.slow
 def test_the_command_asks_with_any_certificate_of_the_ca(node, ca, other_ca, capsys, monkeypatch):
     monkeypatch.delenv("RAFTLITE_AUTHKEY", raising=False)
     options = ca.files("an operator").options

@@ -357,6 +357,7 @@ def test_an_output_that_is_full_exits_with_74(recording):
         assert child.wait(PATIENCE) == 74
 
 
+@pytest.mark.slow
 def test_a_recording_may_come_from_the_input(recording):
     with open(recording, "rb") as file, process("lint", "-", stdin=file, stdout=subprocess.PIPE) as child:
         assert child.stdout.read() == b"-: 522 records, no problem\n"

@@ -184,6 +184,7 @@ def test_all_are_asked_at_the_same_time():
     assert [answer.said["node"] for answer in answers] == ["x", "y", "z"]
 
 
+@pytest.mark.slow
 def test_whoever_does_not_answer_in_time_delays_nobody_and_is_not_asked_twice_at_once():
     go_on, asked = threading.Event(), queue.SimpleQueue()
 
@@ -253,6 +254,7 @@ def test_watching_and_an_exit_code_exclude_each_other(capsys):
     assert "give one of them" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_json", [False, True])
 def test_watching_through_a_pipe_appends_until_ctrl_c(start_child, folder, as_json):
     """Blocks for people, an object a line for scripts; Ctrl-C ends it at once and quietly."""

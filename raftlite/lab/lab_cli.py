@@ -99,14 +99,14 @@ def _list_scenes() -> int:
 
 
 def _exercise(options: argparse.Namespace) -> int:
-    from raftlite.lab import exercise  # type: ignore[attr-defined,unused-ignore]
+    from raftlite.lab import exercise
 
     code: int = exercise.run(options)
     return code
 
 
 def _in_terminal(options: argparse.Namespace) -> int:
-    from raftlite.lab import terminal  # type: ignore[attr-defined,unused-ignore]
+    from raftlite.lab import terminal
 
     code: int = terminal.run(options, maker(options))
     return code
