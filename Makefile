@@ -6,6 +6,7 @@
 #   make test        the quick tests
 #   make check       ruff and mypy
 #   make test-all    on every CPython from 3.9 to 3.13 of this machine; slow tests too, with the newest
+#   make test-long   what takes most of a minute or wants the machine for itself: a quarter of an hour
 #   make simulate    ten thousand simulated clusters, then every interleaving of a small one
 #   make chaos MINUTES=30   real processes under partitions, loss, pauses, kills, full disks; ARGS="--nodes 5 --seed 1"
 #   make bench       raftlite beside others that elect leaders, and the figure of the paper: tables, in most of an hour
@@ -23,7 +24,7 @@ MINUTES = 1
 # Only what the words install is to be imported.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: all demo lab test check test-all simulate chaos bench bench-quick wheel clean
+.PHONY: all demo lab test check test-all test-long simulate chaos bench bench-quick wheel clean
 .NOTPARALLEL:
 
 all: check test
@@ -52,6 +53,10 @@ chaos:
 
 test-all:
 	@$(PYTHON) tests/run_on_every_python.py $(ARGS)
+
+test-long:
+	@$(PYTHON) tests/environment.py .venv test
+	.venv/bin/python -m pytest -m long $(ARGS)
 
 bench:
 	@$(PYTHON) tests/benchmarks/peers/environment.py .cache/bench

@@ -4,9 +4,9 @@
 
 Interpreters are looked for on PATH and among pyenv's versions, and each is really started before it counts. Each has an
 environment of its own in .cache/, kept for the next time. As many run at once as there are processors, since the tests
-mostly wait, and each line says whose it is. The quick tests run with each; those marked as slow with the newest; those
-marked as long at the end, when the newest has the machine for itself. A line per interpreter sums up; after it comes,
-as the very last line, pytest's own closing line. Standard library only.
+mostly wait, and each line says whose it is. The quick tests run with each, those marked as slow with the newest;
+`make test-long` is for those marked as long. A line per interpreter sums up; after it comes, as the very last line,
+pytest's own closing line. Standard library only.
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ def main() -> None:
         in_turn = interpreters[::-1]  # what takes longest begins
         which = ["not long" if interpreter is newest else "not slow" for interpreter in in_turn]
         results = sorted(pool.map(prepare_and_run, in_turn, which), key=by_version)
-    results.append(prepare_and_run(newest, "long"))
     sum_up(results)
 
 
@@ -142,7 +141,7 @@ def run_suite(interpreter: Interpreter, which: str, pytest_arguments: list[str])
     python = environment_of(interpreter) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     command = [python, "-m", "pytest", "-m", which, *pytest_arguments]
     returncode, closing_line = run_and_keep_closing_line(command, interpreter.version)
-    nothing_chosen = 5  # pytest's word for it, as where the arguments name a test that is not long
+    nothing_chosen = 5  # pytest's word for it, as where the arguments name a test that is slow
     return Result(interpreter.version, returncode in (0, nothing_chosen), closing_line)
 
 

@@ -10,7 +10,7 @@ from lab_browser import PATIENCE, chromium, expect, lab, real_lab, shown, watch 
 
 from raftlite.lab.session import Session
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 
 def row(page, n):

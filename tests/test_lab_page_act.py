@@ -9,7 +9,7 @@ from lab_browser import PROJECTOR, SMALL, chromium, expect, replay, save, trace,
 
 from raftlite.lab.act_out import turns
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 LETTERS = "abcdefgh"
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from lab_browser import PROJECTOR, SMALL, chromium, expect, replay, save, trace, watch  # noqa: F401  # fixtures too
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 
 # --- How it looks -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from lab_browser import chromium, expect, replay, shown, trace, watch  # noqa: F
 from raftlite.lab.session import Session
 from raftlite.lab.trace import Trace, fold, loads
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 
 # --- It shows what was recorded -----------------------------------------------------------------------

@@ -12,7 +12,7 @@ from raftlite.lab.scenes import SHOW
 from raftlite.lab.session import Session
 from raftlite.lab.trace import lint, load, loads
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 
 # --- The show -----------------------------------------------------------------------------------------
@@ -23,6 +23,7 @@ STOP = "JSON.stringify([raftlite.app.source.run, raftlite.app.source.answer.scen
 READY = "() => (({scene}) => !scene || scene.waiting || scene.done)(raftlite.app.source.answer)"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_whole_show_is_given_with_a_remote_control(watch):
     """Page Down for the next stop and the full stop for a pause are all that such a device has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from dataclasses import replace
 from typing import Any, Iterator, List
@@ -84,6 +85,25 @@ def test_the_next_stop_is_not_begun_while_one_acts(lab):
 
 
 @pytest.mark.slow
+def test_a_stop_that_begins_is_never_said_to_wait_for_the_next(lab, monkeypatch):
+    """A page that believed so would send Page Down again, and be refused."""
+    player = Player(lab, waiting_forever(threading.Event()))
+    seen = queue.Queue()
+
+    def begin():
+        begin_stop()
+        asking = threading.Thread(target=lambda: seen.put(player.state()))
+        asking.start()
+        asking.join(0.1)  # long enough for an answer that waits for nobody
+
+    begin_stop = player._play.begin
+    monkeypatch.setattr(player._play, "begin", begin)
+    assert player.next()
+    state = seen.get(timeout=PATIENCE)
+    assert (state["position"], state["waiting"]) == (1, False)
+    player.close()
+
+
 def test_a_question_is_asked_after_its_stop_and_answered_after_the_next(player):
     go(player)
     assert not player.text()["asked"]

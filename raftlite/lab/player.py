@@ -65,6 +65,19 @@ class Player:
         """Whether the last stop is over, or the scene cannot go on."""
         return self._play.is_over and not self._is_acting
 
+    def state(self) -> Dict[str, Any]:
+        """Where the scene is, of one moment: a stop that has begun is not said to wait for itself."""
+        with self._state:
+            return {
+                "name": self.scene.name,
+                "position": self.position,
+                "stops": len(self.stops),
+                "waiting": self.waiting,
+                "done": self.done,
+                "autoplay": self.is_autoplaying,
+                "stuck": self.text().get("stuck", ""),
+            }
+
     @property
     def _is_acting(self) -> bool:
         return self._acting is not None

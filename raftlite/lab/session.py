@@ -126,17 +126,7 @@ class Session:
 
     def _scene_state(self) -> Optional[Dict[str, Any]]:
         player = self.player
-        if player is None:
-            return None
-        return {
-            "name": player.scene.name,
-            "position": player.position,
-            "stops": len(player.stops),
-            "waiting": player.waiting,
-            "done": player.done,
-            "autoplay": player.is_autoplaying,
-            "stuck": player.text().get("stuck", ""),
-        }
+        return None if player is None else player.state()
 
     @property
     def trace(self) -> Trace:
