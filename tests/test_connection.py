@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import deliver_challenge
 from pathlib import Path
@@ -222,6 +223,15 @@ def test_who_is_taken_for_another_refuses_and_both_sides_say_why(place: Place, l
     log.wait_for("c: turned away", "'b' is meant, but this is 'c'")
     log.wait_for("a: b cannot be reached: 'b' is meant, but this is 'c'")
     assert there.inbox.empty()
+
+
+def test_a_peer_that_dies_amid_the_handshake_is_no_news(place: Place, log: Any, caplog: Any) -> None:
+    """Others say soon enough whether it comes back; whoever cannot agree is told from that."""
+    listener = place.listener("b")
+    with closing(dial(listener.address, PATIENCE)) as sock:
+        sock.sendall(b"\0\0\0\x20half an answer")
+    log.wait_for("b: turned away", "authentication failed: the connection ended")
+    assert {record.levelname for record in caplog.records if "turned away" in record.message} == {"DEBUG"}
 
 
 def test_an_unknown_id_is_refused_and_both_sides_say_why(place: Place, log: Log) -> None:

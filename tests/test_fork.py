@@ -272,3 +272,34 @@ with member:
     child.expect({"stop": "None"}.get(call, "ForkedError"))
     child.expect("True")
     assert child.wait() == 0
+
+
+INTERRUPTED = """
+import ctypes, functools, os, signal, sys, threading
+where = sys.argv[1]
+# Just before raftlite's own; unlike `signal.raise_signal`, the system's function does not look what it has done.
+os.register_at_fork(**{where: functools.partial(ctypes.CDLL(None)["raise"], int(signal.SIGINT))})
+from raftlite.nodes import forks
+
+def is_free():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(forks.lock.acquire(timeout=2)))
+    thread.start()
+    thread.join()
+    return found == [True]
+
+pid = None
+try:
+    pid = os.fork()
+except KeyboardInterrupt:  # in both, or in the parent alone
+    print("interrupted", file=sys.stderr)
+print("free" if is_free() else "held for ever", flush=True)
+"""
+
+
+@pytest.mark.parametrize("where", ["before", "after_in_parent"])
+def test_ctrl_c_amid_a_fork_leaves_no_lock_behind(start_child, where):
+    """The system call swallows what is raised meanwhile, wherever that is."""
+    child = start_child(INTERRUPTED, where)
+    for _ in ("parent", "child"):
+        child.expect("free")

@@ -57,6 +57,10 @@ class Refused(ConnectionError):
     """The other side does not want this connection, or this side does not; the message says why."""
 
 
+class BrokenOff(Refused):
+    """The other side has ended the connection amid the handshake: it has died, or has waited for too long."""
+
+
 class Disagreed(Refused):
     """The two ends are alive and want different things: no further attempt will help until somebody changes one."""
 
@@ -348,7 +352,8 @@ def refusing(what: str) -> Iterator[None]:
     except Refused:
         raise
     except _HANDSHAKE_ERRORS as error:
-        kind = Disagreed if isinstance(error, AuthenticationError) else Refused
+        kinds = {AuthenticationError: Disagreed, EOFError: BrokenOff, ConnectionError: BrokenOff}
+        kind = next((kinds[each] for each in kinds if isinstance(error, each)), Refused)
         raise kind(f"{what}: {_in_words(error)}") from None
 
 

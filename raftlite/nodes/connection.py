@@ -245,13 +245,16 @@ class ConnectionNode(Node, forks.Forkable):
             self._on_doubt(former.incarnation)
 
     def _dial(self) -> Channel:
-        with forks.lock:
-            forks_before = forks.count
-        sock = dial(self.address, self._timing.message_timeout)
-        with forks.lock:
-            channel = secure.dialled(sock, self._identity.tls)
-            if forks.count == forks_before:
-                return channel
+        mark = object()
+        forks.marks.add(mark)
+        try:
+            sock = dial(self.address, self._timing.message_timeout)
+            with forks.lock:
+                channel = secure.dialled(sock, self._identity.tls)
+                if mark in forks.marks:
+                    return channel
+        finally:
+            forks.marks.discard(mark)
         # A child may have a copy that it does not know of. What is shut down here is of no use there either.
         channel.shut_down()
         channel.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from typing import Set
 
 lock = threading.RLock()
 """Hold it from where a descriptor is had until its owner is added, and while one is given back; never while waiting.
@@ -16,8 +17,8 @@ lock = threading.RLock()
 No fork happens meanwhile. It is an `RLock`, because a signal handler or a finalizer may fork, or close something.
 """
 
-count = 0
-"""How many forks there have been; no other is under way while `lock` is held."""
+marks: Set[object] = set()
+"""Empty after every fork: whoever has put something in finds out whether there was one."""
 
 
 class Forkable:
@@ -36,22 +37,13 @@ def add(thing: Forkable) -> None:
     _added.add(thing)
 
 
-def _before() -> None:
-    global count
-    lock.acquire()
-    count += 1
-
-
-def _after_in_parent() -> None:
-    lock.release()
-
-
-def _after_in_child() -> None:
-    global lock
-    lock = threading.RLock()
+def _abandon_all() -> None:
     for thing in list(_added):
         thing.abandon_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+    # Ctrl-C amid a fork raises KeyboardInterrupt in the first of these that is written in Python, which the system call
+    # then swallows: a lock that was to be given back there would be held for ever. In the child, whoever held it lives.
+    os.register_at_fork(before=marks.clear, after_in_child=_abandon_all)
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)

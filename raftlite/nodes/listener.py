@@ -29,7 +29,7 @@ from raftlite.nodes.address import (
     is_wildcard,
     normalize,
 )
-from raftlite.nodes.channel import PROTOCOL, Channel, Identity, Refused, quoted
+from raftlite.nodes.channel import PROTOCOL, BrokenOff, Channel, Identity, Refused, quoted
 from raftlite.nodes.connection import HINT_PATIENCE, ConnectionNode, check_incarnation
 from raftlite.nodes.inbox import PollingInbox, new_inbox
 from raftlite.nodes.quiet import QuietLog
@@ -163,7 +163,8 @@ class ConnectionListener:
         except (OSError, MalformedMessage) as error:
             if not self._acceptor.is_closed:
                 # A peer that looks whether this process lives says nothing, and neither does a port scanner.
-                level = logging.DEBUG if channel.ended_unheard else logging.WARNING
+                is_no_news = channel.ended_unheard or isinstance(error, BrokenOff)
+                level = logging.DEBUG if is_no_news else logging.WARNING
                 self._quiet.log(level, f"{self.node_id}: turned away {_host(remote)}: {error}")
             return
         self._read_as_peer(channel, hello, remote)
