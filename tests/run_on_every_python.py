@@ -3,8 +3,8 @@
     python3 tests/run_on_every_python.py [arguments for pytest]
 
 Interpreters are looked for on PATH and among pyenv's versions, and each is really started before it counts. Each has an
-environment of its own in .cache/, kept for the next time. One more runs at once than there are processors, since the tests
-often wait, and each line says whose it is. The quick tests run with each, those marked as slow with the newest;
+environment of its own in .cache/, kept for the next time. One more runs at once than there are processors: tests
+often wait. Each line says whose it is. The quick tests run with each, those marked as slow with the newest;
 `make test-long` is for those marked as long. A line per interpreter sums up; after it comes, as the very last line,
 pytest's own closing line. Standard library only.
 """
