@@ -3,8 +3,8 @@
     python3 tests/run_on_every_python.py [arguments for pytest]
 
 Interpreters are looked for on PATH and among pyenv's versions, and each is really started before it counts. Each has an
-environment of its own in .cache/, kept for the next time. One more runs at once than there are processors: tests
-often wait. Each line says whose it is. The quick tests run with each, those marked as slow with the newest;
+environment of its own in .cache/, kept for the next time. As many run at once as there are processors, since the tests
+mostly wait. Each line says whose it is. The quick tests run with each, those marked as slow with the newest;
 `make test-long` is for those marked as long. A line per interpreter sums up; after it comes, as the very last line,
 pytest's own closing line. Standard library only.
 """
@@ -52,7 +52,7 @@ def main() -> None:
     interpreters = [interpreter for interpreter in map(find, MINOR_VERSIONS) if interpreter and interpreter.has_venv]
     if not interpreters:
         sys.exit("No CPython from 3.9 to 3.13 here can make a virtual environment (on Debian: install python3-venv).")
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         newest = interpreters[-1]
         in_turn = interpreters[::-1]  # what takes longest begins
         which = ["not long" if interpreter is newest else "not slow" for interpreter in in_turn]

@@ -102,6 +102,7 @@ class Channel(forks.Forkable):
         self._received = b""  # and not used yet
         self._deadline: Optional[float] = None
         self.ended_unheard = False  # the peer has ended it without saying anything
+        self.was_shut_down = False  # this side has ended it
         self._is_heard = False
         self._handshake: _Handshake  # from authentication on
         forks.add(self)
@@ -253,6 +254,7 @@ class Channel(forks.Forkable):
 
     def shut_down(self) -> None:
         """End the connection, so that whoever is blocked on it is woken. Never raises."""
+        self.was_shut_down = True
         with forks.lock, contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 

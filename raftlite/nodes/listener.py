@@ -163,7 +163,8 @@ class ConnectionListener:
         except (OSError, MalformedMessage) as error:
             if not self._acceptor.is_closed:
                 # A peer that looks whether this process lives says nothing, and neither does a port scanner.
-                is_no_news = channel.ended_unheard or isinstance(error, BrokenOff)
+                has_broken_off = isinstance(error, BrokenOff) and not channel.was_shut_down
+                is_no_news = channel.ended_unheard or has_broken_off
                 level = logging.DEBUG if is_no_news else logging.WARNING
                 self._quiet.log(level, f"{self.node_id}: turned away {_host(remote)}: {error}")
             return
