@@ -303,3 +303,37 @@ def test_ctrl_c_amid_a_fork_leaves_no_lock_behind(start_child, where):
     child = start_child(INTERRUPTED, where)
     for _ in ("parent", "child"):
         child.expect("free")
+
+
+AMID = """
+import os, sys, threading
+amid, dialled, early = threading.Event(), threading.Event(), []
+
+def linger():
+    amid.set()
+    early.append(dialled.wait(0.3))
+
+os.register_at_fork(before=linger)  # after raftlite's own, which is registered later
+from raftlite.nodes import connection
+from raftlite.nodes.channel import Identity
+
+dial = connection.dial
+connection.dial = lambda *arguments: dialled.set() or dial(*arguments)
+
+def begin():
+    amid.wait()
+    return connection.ConnectionNode("b", sys.argv[1], Identity("a", b"k"))
+
+threading.Thread(target=begin, daemon=True).start()
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+os.waitpid(pid, 0)
+print("amid the fork" if early[0] else "after it", dialled.wait(10), flush=True)
+os._exit(0)
+"""
+
+
+def test_nobody_dials_amid_a_fork(start_child, tmp_path):
+    """The child would have a copy that neither of them knows of."""
+    start_child(AMID, tmp_path / "nobody.sock").expect("after it True")

@@ -246,7 +246,8 @@ class ConnectionNode(Node, forks.Forkable):
 
     def _dial(self) -> Channel:
         mark = object()
-        forks.marks.add(mark)
+        with forks.lock:
+            forks.marks.add(mark)
         try:
             sock = dial(self.address, self._timing.message_timeout)
             with forks.lock:

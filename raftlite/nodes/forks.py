@@ -18,7 +18,7 @@ No fork happens meanwhile. It is an `RLock`, because a signal handler or a final
 """
 
 marks: Set[object] = set()
-"""Empty after every fork: whoever has put something in finds out whether there was one."""
+"""Empty after every fork: whoever has put something in finds out whether there was one. Both while `lock` is held."""
 
 
 class Forkable:
