@@ -282,3 +282,20 @@ def test_offline_page_holds_everything_and_cannot_be_left_by_its_content():
     assert "&lt;b&gt;a &amp; b&lt;/b&gt;" in page
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     assert page.count("<script>") == page.count("</script>") == page.count("'sha256-") - 1
+
+
+def test_a_page_never_sees_half_of_one_cluster_and_half_of_the_next(browser, monkeypatch):
+    """It would take the first stop of the new scene for one that has begun, and ask for the next."""
+    session = browser.session
+    session.scene("cold-start")
+    before, lab = session.state(0, 0), session.lab
+    view = lab.view
+
+    def meanwhile():
+        session.scene("leader-dies")
+        return view()
+
+    monkeypatch.setattr(lab, "view", meanwhile)
+    amid, after = session.state(0, 0), session.state(0, 0)
+    assert (amid["run"], amid["scene"]["name"], amid["header"]) == (before["run"], "cold-start", before["header"])
+    assert after["run"] != before["run"] and after["scene"]["name"] == "leader-dies"

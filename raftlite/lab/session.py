@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import secrets
 import threading
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
 
 from raftlite.errors import ConfigError
 from raftlite.lab.lab import Lab
 from raftlite.lab.operations import Arguments, Refused, aligned, operate
 from raftlite.lab.player import Player
-from raftlite.lab.scenes import SCENES, SHOW, text
+from raftlite.lab.scenes import SCENES, SHOW, Scene, text
 from raftlite.lab.stage import LabClosed
 from raftlite.lab.trace import Trace, View
 
@@ -21,6 +21,16 @@ MOST_RECORDS = 5_000  # in one answer
 FEWEST_NODES, MOST_NODES = 2, 9  # of a cluster that is started from the page: each has a digit
 
 MakeLab = Callable[..., Lab]
+
+
+class _Shown(NamedTuple):
+    """What is looked at, as one value: half of one cluster and half of the next was never there to be seen."""
+
+    run: int
+    trace: Trace
+    name: str = ""
+    lab: Optional[Lab] = None
+    player: Optional[Player] = None
 
 
 class Session:
@@ -32,12 +42,8 @@ class Session:
     def __init__(self, make_lab: MakeLab) -> None:
         self._make_lab = make_lab
         self._swapping = threading.Lock()
-        self._runs = 0
         self._id = secrets.token_hex(4)  # a page that outlives the server must not take its records for the next one's
-        self.lab: Optional[Lab] = None
-        self.player: Optional[Player] = None
-        self._trace = Trace({"nodes": []})
-        self._name = ""
+        self._shown = _Shown(0, Trace({"nodes": []}))
         self._remark = ""  # what came of something that nobody waited for
         self._remarks = 0
         self._aligning: Optional[threading.Thread] = None
@@ -46,7 +52,7 @@ class Session:
 
     def fresh(self, **settings: Any) -> None:
         """A new cluster and no scene. Raises what `Lab` raises; the cluster before has ended then all the same."""
-        self._swap(lambda: self._begin(settings, None))
+        self._swap(lambda run: self._begin(run, settings, None))
 
     def scene(self, name: str, nodes: Optional[int] = None) -> None:
         """A new cluster, made for the scene of that name. Raises `ConfigError` for one that there is not."""
@@ -54,15 +60,11 @@ class Session:
         if scene is None:
             raise ConfigError(f"there is no scene {name[:60]!r}: they are {', '.join(SCENES)}")
         settings = scene.settings() if nodes is None else scene.settings(nodes=nodes)
-        self._swap(lambda: self._begin(settings, scene))
+        self._swap(lambda run: self._begin(run, settings, scene))
 
     def replay(self, trace: Trace, name: str = "") -> None:
         """Nothing live: what is in `trace`."""
-
-        def begin() -> None:
-            self._trace, self._name = trace, name
-
-        self._swap(begin)
+        self._swap(lambda run: _Shown(run, trace, name))
 
     def close(self) -> None:
         """End the lab. Twice is fine."""
@@ -75,24 +77,23 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _swap(self, begin: Callable[[], None]) -> None:
+    def _swap(self, begin: Callable[[int], _Shown]) -> None:
         with self._swapping:
             self._end()
-            begin()
-            self._runs += 1
+            self._shown = begin(self._shown.run + 1)
 
-    def _begin(self, settings: Mapping[str, Any], scene: Any) -> None:
+    def _begin(self, run: int, settings: Mapping[str, Any], scene: Optional[Scene]) -> _Shown:
         lab = self._make_lab(**settings)
         try:
-            self.player = None if scene is None else Player(lab, scene)
-        except BaseException:
+            return _Shown(run, lab.trace, "", lab, None if scene is None else Player(lab, scene))
+        except BaseException:  # Ctrl-C, too
             lab.close()
             raise
-        self.lab, self._trace, self._name = lab, lab.trace, ""
 
     def _end(self) -> None:
-        player, lab, aligning = self.player, self.lab, self._aligning
-        self.player = self.lab = self._aligning = None
+        lab, player = self.lab, self.player
+        aligning, self._aligning = self._aligning, None
+        self._shown = self._shown._replace(lab=None, player=None)
         if lab is not None:
             lab.close()
         if player is not None:
@@ -104,34 +105,40 @@ class Session:
 
     def state(self, after: int, limit: int) -> Dict[str, Any]:
         """What a page needs that has the records up to the number `after`."""
-        lab, trace = self.lab, self._trace
+        run, trace, name, lab, player = self._shown
         # The time is read first: whatever happened before it is among the records, or comes with the next.
         now = trace.t if lab is None else lab.now
         view = View(trace.header) if lab is None else lab.view()
         return {
-            "run": f"{self._id}-{self._runs}",
-            "name": self._name,
+            "run": f"{self._id}-{run}",
+            "name": name,
             "header": trace.header,
             "live": lab is not None,
             "paused": view.is_clock_paused,
             "scale": view.scale,
             "now": now,
             "can": {"pause": _has_own_clock(lab), "scale": _has_own_clock(lab)},
-            "scene": self._scene_state(),
+            "scene": None if player is None else player.state(),
             "remark": {"number": self._remarks, "text": self._remark},
             "truncated": trace.truncated,
             "last": trace.last,
             "events": trace.after(after, max(0, min(limit, MOST_RECORDS))),
         }
 
-    def _scene_state(self) -> Optional[Dict[str, Any]]:
-        player = self.player
-        return None if player is None else player.state()
+    @property
+    def lab(self) -> Optional[Lab]:
+        """The cluster; None where a recording is looked at."""
+        return self._shown.lab
+
+    @property
+    def player(self) -> Optional[Player]:
+        """Plays the scene, if there is one."""
+        return self._shown.player
 
     @property
     def trace(self) -> Trace:
         """What is looked at."""
-        return self._trace
+        return self._shown.trace
 
     # --- Doing ------------------------------------------------------------------------------------
 
