@@ -275,7 +275,7 @@ with member:
 
 
 INTERRUPTED = """
-import ctypes, functools, os, signal, sys, threading
+import ctypes, functools, logging, os, random, signal, sys, threading  # some have hooks that would swallow it first
 where = sys.argv[1]
 # Just before raftlite's own; unlike `signal.raise_signal`, the system's function does not look what it has done.
 os.register_at_fork(**{where: functools.partial(ctypes.CDLL(None)["raise"], int(signal.SIGINT))})
@@ -293,7 +293,7 @@ try:
     pid = os.fork()
 except KeyboardInterrupt:  # in both, or in the parent alone
     print("interrupted", file=sys.stderr)
-print("free" if is_free() else "held for ever", flush=True)
+os.write(1, b"free\\n" if is_free() else b"held for ever\\n")  # at once: two processes do so
 """
 
 
