@@ -63,6 +63,8 @@
       const isWhole = this.last === 0;
       this.run = answer.run;
       this.last = 0;
+      this.answer = answer; // what was said of the former one is not true of this one
+      this.answeredAt = performance.now();
       this.told.reset(answer);
       return isWhole ? this.take(answer) : 0;
     }
