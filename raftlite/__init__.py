@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from raftlite.public import *  # noqa: F403
+    from raftlite.public import *  # noqa: F403  # for checkers alone
     from raftlite.public import __all__ as __all__
 else:
 

@@ -210,8 +210,7 @@ class Election:
             return min(self._leader.heartbeat_at, self._leader.leads_until)
         return self._election_at if self._may_campaign else NEVER
 
-    @staticmethod
-    def understands(message: object) -> bool:
+    def understands(self, message: object) -> bool:
         """Whether `receive` takes `message`."""
         return type(message) in _RULES
 
@@ -704,8 +703,9 @@ class Election:
         if heartbeat.sender_id in self.membership.ids:
             return True
         brought = heartbeat.membership
-        is_newer = brought is not None and brought.position > self.membership.position
-        return is_newer and {heartbeat.sender_id, self.node_id} <= brought.ids  # type: ignore[union-attr]
+        if brought is None or brought.position <= self.membership.position:
+            return False
+        return {heartbeat.sender_id, self.node_id} <= brought.ids
 
     def _install(self, membership: Membership, now: float, is_committed_if_removed: bool = False) -> bool:
         """Adopt a newer membership, whoever brings it; False if this member does not belong to it.

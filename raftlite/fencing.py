@@ -96,7 +96,7 @@ class SQLiteFencingGate:
             self.check(connection, token)
             yield connection
             _end(connection, "COMMIT", began_here)
-        except BaseException:
+        except BaseException:  # whatever the body raises, nothing of it is written
             if connection.in_transaction:
                 _end(connection, "ROLLBACK", began_here)
             raise

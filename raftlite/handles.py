@@ -129,7 +129,7 @@ class Handles:
     def _close(self, node: Node) -> None:
         try:
             node.close()
-        except Exception:
+        except Exception:  # the node may be of the user's own making
             logger.exception("%s: closing %r failed", self._node_id, node)
 
     def _log_trouble(self, node_id: str, error: Exception, what: str) -> None:

@@ -432,7 +432,7 @@ def _start_process(lease_fd: int) -> Any:
             pass_fds = (theirs.fileno(), lease_fd)
             null = subprocess.DEVNULL
             return line, subprocess.Popen(command, stdin=null, stdout=null, pass_fds=pass_fds)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too, leaves nothing open
         line.close()
         raise
 

@@ -133,7 +133,7 @@ class Member:
             self._check_former_life()
             try:
                 self._isolate() if self._is_isolated else self._assemble()
-            except BaseException:
+            except BaseException:  # Ctrl-C, too, leaves nothing listening
                 self._take_apart()
                 raise
         return self

@@ -404,7 +404,7 @@ def test_only_a_lab_has_members_that_vanish():
     from raftlite.lab.rules import SetTimer, Vanish
 
     for message in (SetTimer(1.0, "x"), Vanish()):
-        assert not Election.understands(message)
+        assert not Election("a").understands(message)
 
 
 # --- The clock by itself -------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ MESSAGES = [
     Heartbeat(3, "a", 1, (3, 7), MEMBERSHIP),
     HeartbeatResponse(3, "a", 1, (3, 7), 0.1 + 0.2),
     TimeoutNow(4, "a"),
-    ChangeRequest(4, "a", 9, "add", NodeInfo("d", True, "/tmp/with space")),
+    ChangeRequest(4, "a", 9, "add", NodeInfo("d", True, "./with space")),
     ChangeResponse(4, "a", 9, "refused", "x" * 1000, MEMBERSHIP),
 ]
 

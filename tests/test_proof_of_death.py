@@ -139,9 +139,12 @@ class Cluster:
         child = start_child(LEADER, self.place("l"), self._to_b.address, self._to_c.address)
         self.address = child.read_line()
         self._follow(self.address)
-        child.tell(f"while (member.status().lease_remaining or 0) < {DAY / 2}: time.sleep(0.001)")  # as above
-        child.tell("print('promised')")
-        child.expect("promised")
+
+        def is_promised() -> bool:
+            child.tell(f"print((member.status().lease_remaining or 0) > {DAY / 2})")
+            return child.read_line() == "True"
+
+        eventually(is_promised, "promised a day by both")
         return child
 
     def _follow(self, leader: str) -> None:

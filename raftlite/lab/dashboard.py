@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-from rich.console import Console  # type: ignore[import-not-found,unused-ignore]
-from rich.live import Live  # type: ignore[import-not-found,unused-ignore]
+from rich.console import Console
+from rich.live import Live
 
 from raftlite.errors import ConfigError
 from raftlite.lab.dashboard_picture import Moment, picture

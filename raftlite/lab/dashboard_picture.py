@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
-from rich.console import Group, RenderableType  # type: ignore[import-not-found,unused-ignore]
-from rich.layout import Layout  # type: ignore[import-not-found,unused-ignore]
-from rich.panel import Panel  # type: ignore[import-not-found,unused-ignore]
-from rich.table import Table  # type: ignore[import-not-found,unused-ignore]
-from rich.text import Text  # type: ignore[import-not-found,unused-ignore]
+from rich.console import Group, RenderableType
+from rich.layout import Layout
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from raftlite.lab.export.words import clean
 

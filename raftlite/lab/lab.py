@@ -89,7 +89,7 @@ class Lab(Faults):
                 self._links.record()
                 self._stage.start(self.nodes)
             self._stage.await_start(self.nodes)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too, leaves no member behind
             self.close()
             raise
 

@@ -98,6 +98,6 @@ def _start_process() -> Tuple[Line, subprocess.Popen[bytes]]:
                 command += ["-c", _BOOTSTRAP, place, str(theirs.fileno())]
                 null = subprocess.DEVNULL
                 return line, subprocess.Popen(command, stdin=null, stdout=null, pass_fds=(theirs.fileno(),))
-        except BaseException:
+        except BaseException:  # Ctrl-C, too, leaves nothing open
             line.close()
             raise

@@ -109,7 +109,7 @@ class ProcessStage(Stage, forks.Forkable):
         try:
             while not self._is_closed:
                 self._turn()
-        except BaseException:
+        except BaseException:  # whoever waits for this thread must learn that it has ended
             logger.exception("the lab has failed and is closed")
             with self._lock:
                 self._is_closed = True
@@ -160,7 +160,7 @@ class ProcessStage(Stage, forks.Forkable):
             self._hear(life, life.line.receive())
         except (EOFError, OSError):
             return False
-        except Exception:
+        except Exception:  # it is another process: it may say anything
             life.talks_nonsense = True
             logger.exception("what the process of %s says makes no sense, so it is ended", life.n)
             return False

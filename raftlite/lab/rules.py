@@ -74,7 +74,7 @@ class LabElection(Election):
 
     # --- What only a lab can say to a member ------------------------------------------------------
 
-    def understands(self, message: object) -> bool:  # type: ignore[override]
+    def understands(self, message: object) -> bool:
         return type(message) in (SetTimer, Vanish) or super().understands(message)
 
     def receive(self, message: Any, now: float) -> Ready:

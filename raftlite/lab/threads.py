@@ -221,7 +221,7 @@ class ThreadStage(Timeline[_Member]):
                 with self._baton, self.clock.lock:
                     if not self._is_closed:
                         self._go_on()
-        except BaseException:
+        except BaseException:  # whoever waits for this thread must learn that it has ended
             logger.exception("the lab has failed and is closed")
             with self.clock.lock:
                 self._is_closed = True
@@ -312,7 +312,7 @@ class ThreadStage(Timeline[_Member]):
             self.recorder.step(n, step, flight)
             if flight is not None:
                 self.links.heard(flight)
-        except Exception:
+        except Exception:  # said here, where the member's thread only counts it
             logger.exception("a step of %s could not be recorded: %r", n, step)
             raise
 

@@ -118,7 +118,7 @@ def dial(address: str, timeout: float) -> socket.socket:
             try:
                 sock.settimeout(timeout)
                 sock.connect(address)
-            except BaseException:
+            except BaseException:  # Ctrl-C, too
                 sock.close()
                 raise
         else:
