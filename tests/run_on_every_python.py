@@ -5,8 +5,8 @@
 Interpreters are looked for on PATH and among pyenv's versions, and each is really started before it counts. Each has an
 environment of its own in .cache/, kept for the next time. As many run at once as there are processors, since the tests
 mostly wait. Each line says whose it is. The quick tests run with each, those marked as slow with the newest;
-`make test-long` is for those marked as long. A line per interpreter sums up; after it comes, as the very last line,
-pytest's own closing line. Standard library only.
+`make test-long` is for those marked as long. A line per run sums up, and those of the tests that failed in it; after
+them comes, as the very last line, pytest's own closing line. Standard library only.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ has_venv = all(importlib.util.find_spec(name) for name in ("venv", "ensurepip"))
 print(json.dumps([sys.implementation.name, sys.version_info[:2], platform.python_version(), has_venv]))
 """
 CLOSING_LINE = re.compile(r"(=+ )?(\d+|no) .* in [\d.]+s( \(.*\))?( =+)?")  # ==== 123 passed in 4.56s ====
+FAILURE = re.compile(r"(FAILED|ERROR) \S+.*")  # FAILED tests/test_thread.py::test_it - assert 1 == 2
+QUICK, SLOW = "not slow", "slow and not long"
 
 
 class Interpreter(NamedTuple):
@@ -41,10 +43,21 @@ class Interpreter(NamedTuple):
     has_venv: bool
 
 
+class Run(NamedTuple):
+    interpreter: Interpreter
+    which: str
+
+    @property
+    def name(self) -> str:
+        """What its lines begin with."""
+        return self.interpreter.version + (" slow" if self.which == SLOW else "")
+
+
 class Result(NamedTuple):
-    version: str
+    name: str
     passed: bool
     closing_line: str
+    failures: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -52,26 +65,23 @@ def main() -> None:
     interpreters = [interpreter for interpreter in map(find, MINOR_VERSIONS) if interpreter and interpreter.has_venv]
     if not interpreters:
         sys.exit("No CPython from 3.9 to 3.13 here can make a virtual environment (on Debian: install python3-venv).")
+    longest = Run(interpreters[-1], SLOW)
+    runs = [longest, *(Run(interpreter, QUICK) for interpreter in reversed(interpreters))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        newest = interpreters[-1]
-        in_turn = interpreters[::-1]  # what takes longest begins
-        which = ["not long" if interpreter is newest else "not slow" for interpreter in in_turn]
-        results = sorted(pool.map(prepare_and_run, in_turn, which), key=by_version)
-    sum_up(results)
-
-
-def by_version(result: Result) -> list[int]:
-    return numbers_in(result.version)
+        results = list(pool.map(prepare_and_run, runs))
+    sum_up(results[::-1])
 
 
 def sum_up(results: list[Result]) -> None:
     print()
-    for version, passed, closing_line in results:
-        print(f"CPython {version:8} {'passed' if passed else 'FAILED'}  ({closing_line.strip('= ')})")
+    for name, passed, closing_line, failures in results:
+        print(f"CPython {name:12}  {'passed' if passed else 'FAILED'}  ({closing_line.strip('= ')})")
+        for failure in failures:
+            print(f"  {failure}")
     # A run that failed has the last word, so that "passed" never ends the output of a failure.
-    failures = [result for result in results if not result.passed]
-    print((failures or results)[-1].closing_line)
-    sys.exit(1 if failures else 0)
+    failed = [result for result in results if not result.passed]
+    print((failed or results)[-1].closing_line)
+    sys.exit(1 if failed else 0)
 
 
 # ---- Which interpreters are here
@@ -131,22 +141,22 @@ def has_environment(interpreter: Interpreter) -> bool:
         return subprocess.run(command).returncode == 0
 
 
-def prepare_and_run(interpreter: Interpreter, which: str) -> Result:
-    if not has_environment(interpreter):
-        return Result(interpreter.version, False, "no environment could be made for it; the reason is above")
-    return run_suite(interpreter, which, sys.argv[1:])
+def prepare_and_run(run: Run) -> Result:
+    if not has_environment(run.interpreter):
+        return Result(run.name, False, "no environment could be made for it; the reason is above")
+    return run_suite(run, sys.argv[1:])
 
 
-def run_suite(interpreter: Interpreter, which: str, pytest_arguments: list[str]) -> Result:
-    python = environment_of(interpreter) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    command = [python, "-m", "pytest", "-m", which, *pytest_arguments]
-    returncode, closing_line = run_and_keep_closing_line(command, interpreter.version)
+def run_suite(run: Run, pytest_arguments: list[str]) -> Result:
+    python = environment_of(run.interpreter) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    command = [python, "-m", "pytest", "-m", run.which, *pytest_arguments]
+    returncode, closing_line, failures = run_and_keep_last_words(command, run.name)
     nothing_chosen = 5  # pytest's word for it, as where the arguments name a test that is slow
-    return Result(interpreter.version, returncode in (0, nothing_chosen), closing_line)
+    return Result(run.name, returncode in (0, nothing_chosen), closing_line, failures)
 
 
-def run_and_keep_closing_line(command: list[str | Path], version: str) -> tuple[int, str]:
-    """Pass the output of pytest on, line by line under its version."""
+def run_and_keep_last_words(command: list[str | Path], name: str) -> tuple[int, str, tuple[str, ...]]:
+    """Pass the output of pytest on, line by line under the name of the run."""
     pytest = subprocess.Popen(
         command,
         cwd=TOP,
@@ -157,20 +167,24 @@ def run_and_keep_closing_line(command: list[str | Path], version: str) -> tuple[
         errors="replace",
     )
     closing_lines = ["pytest ended with status {} before its closing line"]
+    failures: list[str] = []
 
     def pass_on() -> None:
         for line in map(str.rstrip, pytest.stdout):
             if CLOSING_LINE.fullmatch(line):
                 closing_lines.append(line)
-            print(f"{version:8} {line}")
+            elif FAILURE.fullmatch(line):
+                failures.append(line)
+            print(f"{name:12} {line}")
 
     reader = threading.Thread(target=pass_on, daemon=True)
     reader.start()
     returncode = pytest.wait()
     reader.join(PATIENCE)
     if reader.is_alive():  # a process that outlives its test is a defect, and would keep us here for ever
-        return 1, f"pytest ended with status {returncode}, but its output is still held by {holders_of(pytest.stdout)}"
-    return returncode, closing_lines[-1].format(returncode)
+        held = f"pytest ended with status {returncode}, but its output is still held by {holders_of(pytest.stdout)}"
+        return 1, held, tuple(failures)
+    return returncode, closing_lines[-1].format(returncode), tuple(failures)
 
 
 def holders_of(pipe: IO[str]) -> str:
