@@ -62,7 +62,7 @@ from raftlite.messages import (
 )
 from raftlite.timing import Timing
 
-TAKEOVER_STEP = 0.005  # seconds between the campaigns of two survivors who know that their leader is dead
+TAKEOVER_STEP = 0.005  # seconds at least between the campaigns of two survivors who know that their leader is dead
 NEVER = float("inf")
 LONG_AGO = float("-inf")
 UNKNOWN_OUTCOME = "the leader changed before the change was committed; its outcome is unknown"
@@ -630,18 +630,23 @@ class Election:
             return
         self.leader_id = None
         self._promised_until = LONG_AGO
-        self._take_over_from(request.node_id, now)
+        step = self._takeover_step(request.round_trip)
+        self._take_over_from(request.node_id, step, now)
         held_at, held_back = self._held_back
-        if held_back and now - held_at <= TAKEOVER_STEP:  # another survivor had the proof first, and waits
+        if held_back and now - held_at <= step:  # another survivor had the proof first, and waits
             self._receive_request_vote(held_back, now)
         if self._leader_died and now >= self._election_at:
             self._start_pre_vote(now)
 
-    def _take_over_from(self, dead: str, now: float) -> None:
+    def _takeover_step(self, round_trip: float) -> float:
+        """Time enough for a vote to be asked for and given; a round trip that is long may be one with a lost packet."""
+        on_one_machine = min(TAKEOVER_STEP, self.timing.election_timeout / 20)
+        return max(on_one_machine, min(2 * round_trip, self.timing.election_timeout / 5))
+
+    def _take_over_from(self, dead: str, step: float, now: float) -> None:
         """Campaign within milliseconds, the voter after the dead one first, so that two survivors rarely collide."""
         voters = sorted(self.membership.voters - {dead}, key=lambda voter: (voter < dead, voter))
         if self.node_id in voters:
-            step = min(TAKEOVER_STEP, self.timing.election_timeout / 20)
             self._leader_died, self._retry_after = True, step
             self._election_at = now + step * voters.index(self.node_id)
 

@@ -144,9 +144,13 @@ class ConfirmLeadership:
 
 @dataclass(frozen=True)
 class PeerDown:
-    """The transport has *proof* that the process of `node_id` is gone. A broken connection is no proof."""
+    """The transport has *proof* that the process of `node_id` is gone. A broken connection is no proof.
+
+    `round_trip` is how long it took to get it, in seconds: what a vote takes there and back, as far as is known.
+    """
 
     node_id: str
+    round_trip: float = 0.0
 
 
 @dataclass(frozen=True)

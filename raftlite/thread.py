@@ -55,7 +55,7 @@ from raftlite.nodes.queue import QueueNode
 from raftlite.status import Status, explain
 from raftlite.steps import Step, Steps
 from raftlite.storage import MemoryStorage, Storage
-from raftlite.timing import Timing, check_timing
+from raftlite.timing import Timing, check_timing, is_number
 
 logger = logging.getLogger(__name__)
 
@@ -633,6 +633,8 @@ def _check_request(message: object) -> None:
         NodeInfo.of(message.node)
     elif isinstance(message, (RemoveNode, PeerDown)):
         check_node_id(message.node_id)
+        if isinstance(message, PeerDown) and not (is_number(message.round_trip) and message.round_trip >= 0):
+            raise ConfigError(f"round_trip is {message.round_trip!r}, but must be a number of seconds, not below 0")
     elif isinstance(message, TransferLeadership) and message.to is not None:
         check_node_id(message.to)
 

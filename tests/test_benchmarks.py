@@ -85,6 +85,12 @@ def test_trial_of_the_papers_experiment_ends_and_repeats(variant):
     assert paper.trial(variant, (150, 300), seed=1) == milliseconds
 
 
+def test_proof_of_death_is_worth_its_while_on_a_slow_network_too():
+    """Ten to fifteen milliseconds a round trip: three or four of them, and no survivor competes with another."""
+    takeovers = sorted(paper.trial("raftlite, process killed", (150, 300), seed) for seed in range(50))
+    assert takeovers[25] < 55 and takeovers[-1] < 100
+
+
 def test_members_with_short_logs_are_not_elected_under_the_papers_rules():
     elected = set()
     for seed in range(20):

@@ -397,6 +397,33 @@ def test_a_short_election_timeout_makes_the_steps_shorter():
     assert election.deadline - 2.25 == pytest.approx(0.012 / 20)
 
 
+def test_on_a_slow_network_the_steps_are_longer():
+    """A vote takes a round trip: whoever asks again before that competes with its own first attempt."""
+    election = old_member("c")
+    election.receive(heartbeat(election, "a"), 2.0)
+    election.receive(PeerDown("a", round_trip=0.02), 2.25)
+    assert election.deadline - 2.25 == pytest.approx(0.04)
+    election.timeout(election.deadline)
+    assert election.deadline - 2.29 == pytest.approx(0.04 * 1.5)
+
+
+@pytest.mark.parametrize("round_trip", [0.5, 1e9, float("inf")])
+def test_a_proof_that_took_long_delays_a_takeover_by_a_fifth_of_a_timeout(round_trip):
+    """A packet of the dial may have been lost; that says nothing of how long votes take."""
+    election = old_member("c")
+    election.receive(heartbeat(election, "a"), 2.0)
+    election.receive(PeerDown("a", round_trip), 2.25)
+    assert election.deadline - 2.25 == pytest.approx(TIMING.election_timeout / 5)
+
+
+def test_a_request_is_held_back_for_as_long_as_its_sender_waits():
+    """On a slow network the proofs of two survivors come further apart, too."""
+    election = old_member("c")
+    election.receive(heartbeat(election, "a"), 2.0)
+    election.receive(request_vote(election, "b"), 2.25)
+    assert only(election.receive(PeerDown("a", round_trip=0.02), 2.28)).vote_granted
+
+
 @pytest.mark.parametrize("pre_vote", [True, False])
 def test_a_request_that_comes_before_the_proof_is_granted_with_the_proof(pre_vote):
     """The other survivor learnt of the death a moment before, and need not ask again."""

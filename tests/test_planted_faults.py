@@ -379,7 +379,7 @@ FAULTS = [
         "election.py",
         "now < self._abstains_until:\n            return f",
         "False:\n            return f",
-        "a promise not to vote is kept",
+        "one vote per term",
         0,
         FORGETFUL,
     ),

@@ -16,7 +16,7 @@ from raftlite.simulation import Faults, Network, Simulation, Violation
 from raftlite.simulation.exploration import Bounds, Explorer
 from raftlite.simulation.runs import SETTINGS, simulation_of
 
-DIGEST = "3a615bbab29ebe4d43d05c008616d184e1b81da9d0cfd70bb7c06c0fb2a6e139"
+DIGEST = "e4f505a9003dd28899ec79b5d3e15db8f3a3ca22856e2f5d1dc661c288878b52"
 
 ROUGH: Dict[str, Any] = {"network": Network.rough(), "faults": Faults.churn()}
 

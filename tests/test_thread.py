@@ -651,6 +651,9 @@ GARBAGE = [
     TransferLeadership(5),
     PeerDown(None),
     PeerDown(["b"]),
+    PeerDown("c", "soon"),
+    PeerDown("c", float("nan")),
+    PeerDown("c", -1.0),
 ]
 
 

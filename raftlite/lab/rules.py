@@ -112,12 +112,8 @@ class LabElection(Election):
 
     # --- Fast takeover, among links as slow as those of a lab -------------------------------------
 
-    def _take_over_from(self, dead: str, now: float) -> None:
-        super()._take_over_from(dead, now)
-        if self._leader_died:
-            voters = sorted(self.membership.voters - {dead}, key=lambda voter: (voter < dead, voter))
-            self._retry_after = self._book.takeover_step
-            self._election_at = now + self._book.takeover_step * voters.index(self.node_id)
+    def _takeover_step(self, round_trip: float) -> float:
+        return self._book.takeover_step
 
 
 class Draws(random.Random):

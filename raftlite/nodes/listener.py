@@ -274,11 +274,13 @@ class ConnectionListener:
         if self._acceptor.is_closed or not self._may_be_gone(peer, incarnation):
             return
         node = self._nodes.get(peer)
+        began_at = time.monotonic()
         if node is not None and node.is_gone(incarnation):
+            round_trip = time.monotonic() - began_at  # a dial, and its refusal
             with self._visitor_left:
                 if not self._may_be_gone(peer, incarnation):
                     return  # another has said something meanwhile
-                self._tell_death(peer)
+                self._tell_death(peer, round_trip)
             node.park(incarnation)
             time.sleep(TAKEOVER_TAKES)
 
@@ -287,11 +289,11 @@ class ConnectionListener:
         is_connected = visitor is not None and visitor.incarnation == incarnation
         return self._alive.get(peer) == incarnation and not is_connected
 
-    def _tell_death(self, peer: str) -> None:
+    def _tell_death(self, peer: str, round_trip: float) -> None:
         del self._alive[peer]
         self._visitor_left.notify_all()
         with contextlib.suppress(queue.Full):
-            self.inbox.put_nowait(PeerDown(peer))
+            self.inbox.put_nowait(PeerDown(peer, round_trip))
 
     def _part_from(self, visitor: _Visitor) -> None:
         with self._visitor_left:

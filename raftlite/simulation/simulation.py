@@ -279,11 +279,12 @@ class Simulation:
         if proof:
             for peer in self.members:
                 if peer != node_id and (node_id, peer) not in self._blocked:
-                    self._at(self.now + self._between(*PROOF_TAKES), self._prove_death, peer, node_id)
+                    takes = self._between(*PROOF_TAKES)
+                    self._at(self.now + takes, self._prove_death, peer, PeerDown(node_id, takes))
 
-    def _prove_death(self, peer: str, dead: str) -> None:
-        if self.members[dead].election is None:  # otherwise it is back, and only its new incarnation could tell
-            self.tell(peer, PeerDown(dead))
+    def _prove_death(self, peer: str, proof: PeerDown) -> None:
+        if self.members[proof.node_id].election is None:  # else it is back, and only its new incarnation could tell
+            self.tell(peer, proof)
 
     def pause(self, node_id: str) -> None:
         """SIGSTOP: the member does nothing, and its messages pile up."""

@@ -107,13 +107,16 @@ class VirtualCluster:
         return True
 
     def _carry_out(self, node_id: str, ready: Ready) -> None:
-        shortest, longest = self.delay
         for receiver, message in ready.outbox:
-            self._at(self.now + shortest + (longest - shortest) * self._random(), receiver, message)
+            self._at(self.now + self._travel_time(), receiver, message)
         due = max(self.now, self.members[node_id].deadline)
         if due < self._set_for.get(node_id, float("inf")):
             self._set_for[node_id] = due
             self._at(due, node_id, None)
+
+    def _travel_time(self) -> float:
+        shortest, longest = self.delay
+        return shortest + (longest - shortest) * self._random()
 
     def _at(self, when: float, node_id: str, message: Any) -> None:
         heapq.heappush(self._heap, (when, next(self._numbers), node_id, message))
@@ -136,7 +139,8 @@ class VirtualCluster:
         del self.members[node_id]
         if proof:
             for other in self.members:
-                self._at(self.now + 0.0005 + 0.0025 * self._random(), other, PeerDown(node_id))
+                end, there, back = (self._travel_time() for _ in range(3))  # of the connection; a dial, and its refusal
+                self._at(self.now + end + there + back, other, PeerDown(node_id, there + back))
 
     def broadcast_together(self) -> None:
         """Let the leader's next heartbeats reach all at the same moment, as those of the paper's experiment did."""

@@ -19,10 +19,14 @@ import time
 from contextlib import ExitStack
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
-from .systems import HANDOVER, KILL, ROOT, SILENCE, System, etcd_command, member_command, zookeeper_command
+from chaos.links import Weather
+from chaos.namespaces import NamespaceNetwork
+
+from .systems import CUT, HANDOVER, KILL, ROOT, SILENCE, System, etcd_command, member_command, zookeeper_command
 
 PATIENCE = 60.0  # seconds until an election is given up
 SETTLING = 0.5  # seconds for a machine to be quiet again
+SERVER = "server"
 
 
 class Stuck(Exception):
@@ -36,11 +40,14 @@ class Event(NamedTuple):
 
 
 class Cluster:
-    """`count` processes of `system`, all connected and with a leader once it is made. Close it with `stack`."""
+    """`count` processes of `system`, all connected and with a leader once it is made. Close it with `stack`.
+
+    Where they are to be cut off, each is in a network namespace of its own.
+    """
 
     _ports = itertools.cycle(range(21_000, 29_000, 100))
 
-    def __init__(self, system: System, count: int, pace: str, stack: ExitStack) -> None:
+    def __init__(self, system: System, count: int, pace: str, stack: ExitStack, fault: str = KILL) -> None:
         self.system, self.count, self.pace = system, count, pace
         self._folder = stack.enter_context(tempfile.TemporaryDirectory())
         self._port = next(port for port in self._ports if _are_free(range(port - 1, port + 2 * count)))
@@ -49,6 +56,11 @@ class Cluster:
         self._seen: Dict[str, Dict[int, float]] = {}
         self.leader = -1
         self.servers: List[subprocess.Popen[bytes]] = []
+        self._network: Optional[NamespaceNetwork] = None
+        self._hosts = ["127.0.0.1"] * (count + 1)
+        if fault == CUT:
+            self._network = stack.enter_context(NamespaceNetwork([*map(str, range(count)), SERVER]))
+            self._hosts = [self._network.listen(node).partition(":")[0] for node in self._network.node_ids]
         read_end, self._write_end = os.pipe()
         stack.callback(os.close, self._write_end)
         threading.Thread(target=self._read, args=(os.fdopen(read_end),), daemon=True).start()
@@ -70,6 +82,11 @@ class Cluster:
         """From when the last member had started until all knew who leads."""
         return max(self._seen["knows"].values()) - max(self._seen["started"].values())
 
+    def set_weather(self, weather: Weather) -> None:
+        """What the links do until `seconds_without_leader` puts a member back."""
+        assert self._network is not None
+        self._network.set_weather(weather)
+
     def pids(self) -> Dict[int, int]:
         return {node: process.pid for node, process in self._processes.items()}
 
@@ -83,7 +100,8 @@ class Cluster:
         """Take the leader away, wait until another member leads, put it back; raise `Stuck` if no other one does."""
         self._take_until(lambda event: False, seconds=SETTLING)
         leader = self.leader
-        gone_at = {KILL: self._kill, SILENCE: self._silence, HANDOVER: self._hand_over}[fault](leader)
+        faults = {KILL: self._kill, SILENCE: self._silence, CUT: self._cut_off, HANDOVER: self._hand_over}
+        gone_at = faults[fault](leader)
         elected = self._take_until(lambda event: event.kind == "leader" and event.at > gone_at and event.node != leader)
         if elected is None:
             raise Stuck(f"no leader {PATIENCE:.0f} s after the fault")
@@ -98,6 +116,12 @@ class Cluster:
     def _silence(self, node: int) -> float:
         at = time.monotonic()
         self._processes[node].send_signal(signal.SIGSTOP)
+        return at
+
+    def _cut_off(self, node: int) -> float:
+        assert self._network is not None
+        at = time.monotonic()
+        self._network.split([each for each in self._network.node_ids if each != str(node)])
         return at
 
     def _hand_over(self, node: int) -> float:
@@ -116,6 +140,8 @@ class Cluster:
 
     def _put_back(self, node: int) -> None:
         _end(self._processes[node])
+        if self._network is not None:
+            self._network.heal()
         self._take_until(lambda event: False, seconds=0.2)
         for seen in self._seen.values():
             seen.pop(node, None)
@@ -126,25 +152,33 @@ class Cluster:
 
     def _start(self, node: int) -> None:
         if self.system.name == "etcd":
-            command = etcd_command(node, self.count, self._port, self._folder, self.pace)
-            process = self._popen(command, stderr=subprocess.PIPE)
+            command = etcd_command(node, self._hosts[:-1], self._port, self._folder, self.pace)
+            process = self._popen(str(node), command, stderr=subprocess.PIPE)
             threading.Thread(target=self._read_etcd, args=(node, process), daemon=True).start()
         else:
             command = member_command(
                 self.system, node, self.count, self._port, self._folder, self.pace, self._write_end
             )
-            process = self._popen(command, stdin=subprocess.PIPE, pass_fds=(self._write_end,))
+            process = self._popen(str(node), command, stdin=subprocess.PIPE, pass_fds=(self._write_end,))
         self._processes[node] = process
 
     def _start_zookeeper(self) -> None:
         port = self._port - 1
-        self.servers.append(self._popen(zookeeper_command(port, self._folder, self.pace)))
-        _wait_until(lambda: _answers(port), "ZooKeeper does not start")
+        self.servers.append(self._popen(SERVER, zookeeper_command(self._hosts[-1], port, self._folder, self.pace)))
+        if self._network is None:  # else only members can ask, and they have patience
+            _wait_until(lambda: _answers(port), "ZooKeeper does not start")
 
-    def _popen(self, command: List[str], **settings: Any) -> subprocess.Popen[bytes]:
+    def _popen(self, host: str, command: List[str], **settings: Any) -> subprocess.Popen[bytes]:
+        if self._network is not None:
+            command = [*self._network.command_prefix(host), *command]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         null: Dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        settings = {**null, "cwd": self._folder, "env": {**kept, "PYTHONPATH": str(ROOT)}, **settings}
+        settings = {
+            **null,
+            "cwd": self._folder,
+            "env": {**kept, "PYTHONPATH": str(ROOT), "HOSTS": ",".join(self._hosts)},
+            **settings,
+        }
         return subprocess.Popen(command, **settings)
 
     # --- Events -----------------------------------------------------------------------------------

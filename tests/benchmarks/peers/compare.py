@@ -9,6 +9,7 @@ else runs beside what is measured, and what the machine does meanwhile hits all 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -18,17 +19,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
-from benchmarks import takeover
+from chaos import namespaces
+
 from benchmarks.figures import describe_machine, machine, summary, table
 
 from .cluster import Cluster, Stuck
-from .systems import DEFAULTS, FAST, HANDOVER, KILL, SILENCE, SYSTEMS, System
+from .systems import CUT, DEFAULTS, FAST, HANDOVER, HEAVY_FLOOR, KILL, SILENCE, SYSTEMS, System
 
 NONE = "-"
 TURN = 5  # faults in a turn
 SLOW = 3.0  # seconds: a system whose shortest timeout is longer has a fifth of the turns
-FLOOR = "floor"
-WORDS = {KILL: "leader killed (kill -9)", SILENCE: "leader silent (SIGSTOP)", HANDOVER: "leader told to stop"}
+WORDS = {
+    KILL: "leader killed (kill -9)",
+    SILENCE: "leader silent (SIGSTOP)",
+    CUT: "leader cut off (its packets are lost)",
+    HANDOVER: "leader told to stop",
+}
+IN_TIMEOUTS = (SILENCE, CUT)
 
 
 class Kind(NamedTuple):
@@ -49,21 +56,24 @@ def kinds(systems: List[str], faults: List[str], sizes: List[int], paces: List[s
     for fault in faults:
         for pace in paces:
             for size in sizes if fault == KILL else sizes[:1]:
-                yield from (Kind(fault, pace, size, name) for name in systems)
-                if fault == KILL and pace == paces[0] and size == sizes[0]:
-                    yield from (
-                        Kind(fault, pace, size, f"{FLOOR}, {memory}") for memory in ("bare", "imports raftlite")
-                    )
+                yield from (Kind(fault, pace, size, name) for name in systems if fault == KILL or name != HEAVY_FLOOR)
 
 
 def why_left_out(kind: Kind) -> str:
     """Why this row has no figures, or nothing."""
-    if kind.system.startswith(FLOOR):
-        return ""
     system = SYSTEMS[kind.system]
     if kind.pace not in system.timeouts:
         return system.why_no_fast
-    return system.why_no_handover if kind.fault not in system.faults else system.why_not()
+    if kind.fault not in system.faults:
+        return system.why_no_handover
+    return system.why_not() or (why_no_network() if kind.fault == CUT else "")
+
+
+@functools.cache
+def why_no_network() -> str:
+    """Why members cannot be cut off here, or nothing."""
+    why = namespaces.why_not()
+    return f"no namespaces for the network: {why}" if why else ""
 
 
 def measure(wanted: List[Kind], kills: int, say: Callable[[str], None]) -> Dict[str, Any]:
@@ -83,17 +93,13 @@ def measure(wanted: List[Kind], kills: int, say: Callable[[str], None]) -> Dict[
 
 
 def is_slow(kind: Kind) -> bool:
-    return not kind.system.startswith(FLOOR) and SYSTEMS[kind.system].timeouts[kind.pace] > SLOW
+    return SYSTEMS[kind.system].timeouts[kind.pace] > SLOW
 
 
 def take_turn(kind: Kind, faults: int, row: Dict[str, Any]) -> None:
-    if kind.system.startswith(FLOOR):
-        floor = takeover.Floor("raftlite" if "raftlite" in kind.system else "bare")
-        row["seconds"] += [floor.kill() for _ in range(faults)]
-        return
     with ExitStack() as stack:
         try:
-            cluster = Cluster(SYSTEMS[kind.system], kind.size, kind.pace, stack)
+            cluster = Cluster(SYSTEMS[kind.system], kind.size, kind.pace, stack, kind.fault)
             row["cold_starts"].append(cluster.cold_start)
             for _ in range(faults):
                 row["seconds"].append(cluster.seconds_without_leader(kind.fault))
@@ -108,6 +114,8 @@ def at_rest(names: List[str], seconds: float, say: Callable[[str], None]) -> Lis
     """What three processes take that only beat, every 50 ms or as near as it gets."""
     result = []
     for name in names:
+        if name == HEAVY_FLOOR:
+            continue  # it rests as the other one does
         system = SYSTEMS[name]
         pace = FAST if FAST in system.timeouts else DEFAULTS
         row: Dict[str, Any] = {"system": name, "pace": pace, "left_out": system.why_not()}
@@ -160,7 +168,7 @@ def describe(result: Dict[str, Any]) -> List[str]:
         groups.setdefault((row["fault"], row["pace"], row["size"]), []).append(row)
     for (fault, pace, size), rows in groups.items():
         words = "default timing" if pace == DEFAULTS else "timeouts of 150 to 300 ms"
-        unit = "in shortest election timeouts" if fault == SILENCE else "in ms"
+        unit = "in shortest election timeouts" if fault in IN_TIMEOUTS else "in ms"
         lines += ["", f"**{WORDS[fault]}**, {size} processes, {words}: until another one's callback, {unit}", ""]
         lines += table(("", "n", "median", "p90", "p99", "max", ""), map(_fault_row, rows))
     lines += _cold_start_lines(result["rows"])
@@ -168,7 +176,8 @@ def describe(result: Dict[str, Any]) -> List[str]:
         lines += ["", "**At rest**, 3 processes, heartbeats every 50 ms where they can be set", ""]
         header = ("", "leader, % of a core", "follower, %", "MB of a follower", "threads", "")
         lines += table(header, map(_rest_row, result["rest"]))
-    notes = [f"{system.name}: {system.note}" for system in SYSTEMS.values() if system.note]
+    shown = {row["system"] for row in result["rows"]}
+    notes = [f"{name}: {system.note}" for name, system in SYSTEMS.items() if system.note and name in shown]
     return [
         *lines,
         "",
@@ -184,7 +193,7 @@ def _fault_row(row: Dict[str, Any]) -> List[Any]:
         remark = f"{len(row['stuck'])} times: {row['stuck'][0]}"
     if not row["seconds"]:
         return [row["system"], "0", NONE, NONE, NONE, NONE, remark or "was not its turn"]
-    unit = SYSTEMS[row["system"]].timeouts[row["pace"]] if row["fault"] == SILENCE else 1e-3
+    unit = SYSTEMS[row["system"]].timeouts[row["pace"]] if row["fault"] in IN_TIMEOUTS else 1e-3
     figures = summary(each / unit for each in row["seconds"])
     return [row["system"], str(figures.pop("n")), *figures.values(), remark]
 

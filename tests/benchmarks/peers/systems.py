@@ -14,7 +14,8 @@ ROOT = HERE.parent.parent.parent
 ENVIRONMENT = ROOT / ".cache" / "bench"
 ZOOKEEPER_JAR = Path("/usr/share/java/zookeeper.jar")
 DEFAULTS, FAST = "defaults", "fast"  # fast: timeouts of 150 to 300 ms and heartbeats every 50 ms, or as near as it gets
-KILL, SILENCE, HANDOVER = "kill", "silence", "handover"
+FLOOR, HEAVY_FLOOR = "floor", "floor and raftlite"
+KILL, SILENCE, CUT, HANDOVER = "kill", "silence", "cut", "handover"
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class System:
     name: str
     timeouts: Dict[str, float]
     note: str = ""
-    faults: FrozenSet[str] = frozenset({KILL, SILENCE, HANDOVER})
+    faults: FrozenSet[str] = frozenset({KILL, SILENCE, CUT, HANDOVER})
     why_no_handover: str = ""
     why_no_fast: str = ""
 
     @property
     def program(self) -> Path:
-        return HERE / "members" / f"with_{self.name.lower()}.py"
+        return HERE / "members" / f"with_{self.name.lower().replace(' ', '_')}.py"
 
     def why_not(self) -> str:
         """Why it cannot run here, or nothing."""
@@ -47,12 +48,23 @@ SYSTEMS = {
     system.name: system
     for system in (
         System("raftlite", {DEFAULTS: 1.0, FAST: 0.15}),
+        System(
+            FLOOR,
+            {DEFAULTS: 1.0, FAST: 0.15},
+            "no system: sockets and SQLite, one thread and no rules, what no election can do without",
+        ),
+        System(
+            HEAVY_FLOOR,
+            {DEFAULTS: 1.0, FAST: 0.15},
+            "the same, but it has imported raftlite: a dead process's memory is freed before its connections end",
+            frozenset({KILL}),
+        ),
         System("PySyncObj", {DEFAULTS: 0.4, FAST: 0.15}, "heartbeats at 49.9 ms: it refuses a third of the timeout"),
         System(
             "pyraft",
             {DEFAULTS: 5.0},
             "saves no votes",
-            frozenset({KILL, SILENCE}),
+            frozenset({KILL, SILENCE, CUT}),
             "it has none",
             "its times are constants and its clock counts whole seconds",
         ),
@@ -60,7 +72,7 @@ SYSTEMS = {
             "raftos",
             {DEFAULTS: 1.5, FAST: 0.15},
             "made to run on this Python: newer cryptography, queues without a loop",
-            frozenset({KILL, SILENCE}),
+            frozenset({KILL, SILENCE, CUT}),
             "it has none",
         ),
         System(
@@ -87,22 +99,22 @@ def member_command(system: System, node: int, count: int, port: int, folder: str
     return [sys.executable, str(system.program), *map(str, (node, count, port)), folder, pace, str(events)]
 
 
-def etcd_command(node: int, count: int, port: int, folder: str, pace: str) -> List[str]:
+def etcd_command(node: int, hosts: List[str], port: int, folder: str, pace: str) -> List[str]:
     """How a server of etcd is started; ports are given out in pairs, for its clients and for its peers."""
     path = etcd()
     assert path is not None
-    clients, peers = f"http://127.0.0.1:{port + 2 * node}", f"http://127.0.0.1:{port + 2 * node + 1}"
-    everybody = ",".join(f"n{each}=http://127.0.0.1:{port + 2 * each + 1}" for each in range(count))
+    clients, peers = f"http://{hosts[node]}:{port + 2 * node}", f"http://{hosts[node]}:{port + 2 * node + 1}"
+    everybody = ",".join(f"n{each}=http://{host}:{port + 2 * each + 1}" for each, host in enumerate(hosts))
     command = [path, "--name", f"n{node}", "--data-dir", f"{folder}/n{node}", "--initial-cluster", everybody]
     command += ["--listen-client-urls", clients, "--advertise-client-urls", clients]
     command += ["--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers]
     return command + (["--heartbeat-interval", "30", "--election-timeout", "150"] if pace == FAST else [])
 
 
-def zookeeper_command(port: int, folder: str, pace: str) -> List[str]:
+def zookeeper_command(host: str, port: int, folder: str, pace: str) -> List[str]:
     """How one ZooKeeper is started."""
     settings = Path(folder) / "zoo.cfg"
     lines = {"tickTime": 50 if pace == FAST else 2000, "dataDir": f"{folder}/zookeeper", "clientPort": port}
-    lines.update({"clientPortAddress": "127.0.0.1", "maxClientCnxns": 0, "admin.enableServer": "false"})
+    lines.update({"clientPortAddress": host, "maxClientCnxns": 0, "admin.enableServer": "false"})
     settings.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
     return ["java", "-cp", str(ZOOKEEPER_JAR), "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(settings)]

@@ -2,9 +2,11 @@
 
     program arguments: NODE COUNT PORT FOLDER PACE EVENTS
 
-NODE is a number below COUNT, PORT the first of the ports that are the cluster's, EVENTS an open file descriptor. Into
-it goes a line for each event: `started`, `knows` (who leads, for the first time), `whole` (it is connected to all and
-knows who leads), `leader` (it has been elected), `stopping`. A line on the standard input asks it to hand over.
+NODE is a number below COUNT, PORT the first of the ports that are the cluster's, EVENTS an open file descriptor. The
+environment's HOSTS are those of the members, and of a server, if there is one; where all are the same, it is this
+machine, and members that know Unix sockets use them. Into EVENTS goes a line for each event: `started`, `knows` (who
+leads, for the first time), `whole` (it is connected to all and knows who leads), `leader` (it has been elected),
+`stopping`. A line on the standard input asks it to hand over.
 """
 
 from __future__ import annotations
@@ -17,8 +19,11 @@ from typing import Any, Callable
 NODE, COUNT, PORT = (int(each) for each in sys.argv[1:4])
 FOLDER, PACE = sys.argv[4:6]
 EVENTS = int(sys.argv[6])
+HOSTS = os.environ["HOSTS"].split(",")
 PORTS = [PORT + 2 * number for number in range(COUNT)]  # the next one is free for it as well
-ADDRESSES = [f"127.0.0.1:{port}" for port in PORTS]
+ADDRESSES = [f"{host}:{port}" for host, port in zip(HOSTS, PORTS)]
+PATHS_OR_ADDRESSES = [f"{FOLDER}/n{number}" for number in range(COUNT)] if len(set(HOSTS)) == 1 else ADDRESSES
+SERVER = f"{HOSTS[-1]}:{PORT - 1}"
 OTHERS = [number for number in range(COUNT) if number != NODE]
 
 

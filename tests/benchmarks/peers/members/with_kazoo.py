@@ -4,9 +4,9 @@ import threading
 
 from kazoo.client import KazooClient, KazooState
 from kazoo.exceptions import CancelledError, KazooException
-from telling import COUNT, NODE, PACE, PORT, tell, tell_when, wait_for_the_word
+from telling import COUNT, NODE, PACE, SERVER, tell, tell_when, wait_for_the_word
 
-client = KazooClient(f"127.0.0.1:{PORT - 1}", **({"timeout": 0.3} if PACE == "fast" else {}))
+client = KazooClient(SERVER, **({"timeout": 0.3} if PACE == "fast" else {}))
 client.start(timeout=60)
 election = client.Election("/election", str(NODE))
 over = threading.Event()

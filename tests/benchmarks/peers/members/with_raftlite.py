@@ -1,11 +1,14 @@
-"""A member of raftlite, on Unix sockets as everywhere on one machine, with saved votes."""
+"""A member of raftlite, on Unix sockets where all are on one machine, with saved votes."""
 
-from telling import COUNT, FOLDER, NODE, PACE, tell, tell_when, wait_for_the_word
+import json
+
+from telling import COUNT, FOLDER, NODE, PACE, PATHS_OR_ADDRESSES, tell, tell_when, wait_for_the_word
 
 from raftlite import Member, Timing
 
-peers = {f"n{number}": f"{FOLDER}/n{number}" for number in range(COUNT)}
-timing = Timing.fast() if PACE == "fast" else Timing()
+peers = {f"n{number}": PATHS_OR_ADDRESSES[number] for number in range(COUNT)}
+paces = {"fast": Timing.fast, "defaults": Timing}  # or settings, as JSON
+timing = paces[PACE]() if PACE in paces else Timing(**json.loads(PACE))
 member = Member(f"n{NODE}", peers=peers, listen=peers[f"n{NODE}"], authkey="benchmark", data_dir=FOLDER, timing=timing)
 known = []
 
