@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks import figures, paper, quick, virtual
+from benchmarks import figures, paper, quick, scale, virtual
 from benchmarks.peers import compare, systems
 
 
@@ -83,6 +83,18 @@ def test_trial_of_the_papers_experiment_ends_and_repeats(variant):
     milliseconds = paper.trial(variant, (150, 300), seed=1)
     assert milliseconds is not None and 0 < milliseconds < 5_000
     assert paper.trial(variant, (150, 300), seed=1) == milliseconds
+
+
+def test_curve_is_the_power_in_which_it_grows():
+    rows = [
+        {"kind": "threads", "members": n, "elect": 1.0, "replace": 1.5, "messages": 20.0 * n, "busy": 0.01 * n * n}
+        for n in (3, 9, 27)
+        for _ in range(2)
+    ]
+    medians = scale.medians(rows)
+    assert [row["n"] for row in medians] == [2, 2, 2]
+    assert [round(scale.exponent(medians, name), 6) for name in scale.NAMES] == [0.0, 0.0, 1.0, 2.0]
+    assert scale.curves(medians).endswith("It takes more than 25% of a core from 9 members on.")
 
 
 def test_proof_of_death_is_worth_its_while_on_a_slow_network_too():

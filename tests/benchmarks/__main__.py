@@ -14,9 +14,9 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
-from . import paper, quick, scale
+from . import paper, paper_processes, quick, scale
 from .figures import describe_machine, machine
 from .peers import compare
 from .peers.systems import DEFAULTS, ENVIRONMENT, FAST, SYSTEMS
@@ -39,7 +39,7 @@ def everything(options: argparse.Namespace) -> int:
     """One part after the other; one that fails leaves the parts before it in the folder."""
     options.folder.mkdir(parents=True, exist_ok=True)
     began_at, facts, found, lines = time.monotonic(), machine(), {}, []
-    for name, part in (("peers", _peers), ("paper", _paper), ("scale", _scale)):
+    for name, part in PARTS.items():
         measured, text = part(options)
         found[name] = measured
         lines += text
@@ -70,8 +70,18 @@ def _paper(options: argparse.Namespace) -> Any:
 def _scale(options: argparse.Namespace) -> Any:
     sizes = {"threads": scale.THREADS, "processes": scale.PROCESSES, "virtual": scale.VIRTUAL}
     result = scale.measure(sizes, options.rest / 4, 3, _say)
-    lines: List[str] = scale.describe(result)
-    return result, lines
+    drawing = options.folder / "scale.svg"
+    scale.draw(result, drawing)
+    _say(f"drawn: {drawing}")
+    return result, scale.describe(result)
+
+
+def _processes(options: argparse.Namespace) -> Any:
+    result = paper_processes.measure(options.kills, _say)
+    return result, paper_processes.describe(result)
+
+
+PARTS = {"peers": _peers, "paper": _paper, "paper_processes": _processes, "scale": _scale}
 
 
 def _say(text: str) -> None:

@@ -67,9 +67,7 @@ def take_turn(line: Dict[str, Any], kills: int) -> None:
 
 
 def describe(result: Dict[str, Any]) -> List[str]:
-    title = (
-        "**Figure 16 of the paper, five real processes**, 5 to 10 ms for each packet: ms to the next `on_elected`"
-    )
+    title = "**Figure 16 of the paper, five real processes**, 5 to 10 ms for each packet: ms to the next `on_elected`"
     if result["left_out"]:
         return ["", f"{title}: {result['left_out']}"]
     header = ("timeouts", "rules", "n", "median", "p90", "p99", "max", "paper's median", "paper's max", "")

@@ -1,23 +1,25 @@
-"""How everything grows with the number of members: `python -m benchmarks.scale [--json]`.
+"""How everything grows with the number of members: `python -m benchmarks.scale [--svg FILE] [--json]`.
 
 As threads of one process (`ElectionThread` and `QueueNode`), as processes (`Member`, Unix sockets, saved votes), and on
 a virtual clock, where a message takes half a millisecond to two. Timing is the library's default: heartbeats every
 0.1 s, timeouts of one to two seconds. A leader is replaced after it went silent among threads and on the virtual clock,
-and after `kill -9` among processes.
+and after `kill -9` among processes. Messages of processes are not counted: the rules are the same, and so are they.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import queue
 import statistics
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
-from raftlite import ElectionThread, MemoryStorage, NodeInfo, QueueNode
+from raftlite import ElectionThread, MemoryStorage, NodeInfo, QueueNode, Timing
 from raftlite.election import Election, Role, Saved
 from raftlite.messages import Heartbeat, HeartbeatResponse
 from raftlite.simulation.exploration import Bounds, Explorer
@@ -34,6 +36,14 @@ PROCESSES = (3, 5, 9, 15, 25)
 VIRTUAL = (3, 9, 25, 101, 301, 1001)
 PATIENCE = 120.0
 MOST_STATES = 50_000  # explored for the speed of exploring
+TIMEOUT = Timing().election_timeout
+MOST_TIMEOUTS, MOST_BUSY = 2.0, 0.25  # what a user would begin to notice
+NAMES = {
+    "elect": "seconds to elect",
+    "replace": "seconds to replace",
+    "messages": "messages a second at rest",
+    "busy": "cores busy at rest",
+}
 
 Row = Dict[str, Any]
 
@@ -204,20 +214,64 @@ def describe(result: Any) -> List[str]:
         if of_kind:
             lines += ["", f"**{words[0].upper()}{words[1:]}**, medians", ""]
             header = ("members", "n", "ms to elect", "ms to replace", "messages/s at rest", "cores busy at rest")
-            lines += table(header, [_medians(count, of_kind) for count in sorted({row["members"] for row in of_kind})])
+            lines += table(header, map(_shown, medians(of_kind)))
+            lines += ["", curves(medians(of_kind))]
     lines += ["", "**Speed of the rules**", ""]
     return lines + table(("", "per second"), [[name, f"{value:.0f}"] for name, value in result["speeds"].items()])
 
 
-def _medians(count: int, rows: List[Row]) -> List[Any]:
-    mine = [row for row in rows if row["members"] == count]
+def medians(rows: List[Row]) -> List[Row]:
+    """One row for each number of members, in their order; `n` is how often it was measured."""
+    result = []
+    for count in sorted({row["members"] for row in rows}):
+        mine = [row for row in rows if row["members"] == count]
+        names = [name for name in NAMES if mine[0][name] is not None]
+        result.append(
+            {"members": count, "n": len(mine), **{name: statistics.median(row[name] for row in mine) for name in names}}
+        )
+    return result
 
-    def of(name: str) -> float:
-        return statistics.median(row[name] for row in mine)
 
-    times = [of("elect") * 1e3, of("replace") * 1e3]
-    messages = "-" if mine[0]["messages"] is None else f"{of('messages'):.0f}"
-    return [str(count), str(len(mine)), *times, messages, of("busy")]
+def _shown(row: Row) -> List[Any]:
+    messages = f"{row['messages']:.0f}" if "messages" in row else "-"
+    return [str(row["members"]), str(row["n"]), row["elect"] * 1e3, row["replace"] * 1e3, messages, row["busy"]]
+
+
+def curves(rows: List[Row]) -> str:
+    """In which power of the number of members each grows, and where it begins to hurt."""
+    grown = [f"{words} as n^{exponent(rows, name):.2f}" for name, words in NAMES.items() if name in rows[0]]
+    slow = [row["members"] for row in rows if max(row["elect"], row["replace"]) > MOST_TIMEOUTS * TIMEOUT]
+    busy = [row["members"] for row in rows if row["busy"] > MOST_BUSY]
+    bends = [f"more than {MOST_TIMEOUTS} timeouts from {slow[0]} members on"] if slow else []
+    bends += [f"more than {MOST_BUSY:.0%} of a core from {busy[0]} members on"] if busy else []
+    return f"It grows: {', '.join(grown)}. It takes {' and '.join(bends) or 'its time nowhere yet'}."
+
+
+def exponent(rows: List[Row], name: str) -> float:
+    """The slope of the straight line through the points where both axes are logarithms (least squares)."""
+    points = [(math.log(row["members"]), math.log(row[name])) for row in rows if row[name] > 0]
+    x, y = (statistics.mean(each) for each in zip(*points))
+    return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
+
+
+def draw(result: Any, path: Path) -> None:
+    """How each of them grows, one line for each kind of member; both axes are logarithms."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, plots = pyplot.subplots(1, len(NAMES), figsize=(4.2 * len(NAMES), 3.8))
+    for axes, (name, words) in zip(plots, NAMES.items()):
+        for kind, (of_what, _) in KINDS.items():
+            rows = [row for row in medians([row for row in result["rows"] if row["kind"] == kind]) if name in row]
+            axes.plot([row["members"] for row in rows], [row[name] for row in rows], "o-", label=of_what)
+        axes.set(xscale="log", yscale="log", xlabel="members", title=words)
+        axes.grid(alpha=0.3)
+    plots[0].legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
 
 
 def main() -> None:
@@ -225,11 +279,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print everything measured as one JSON object")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each cluster is at rest (default: 5)")
     parser.add_argument("--repetitions", type=int, default=3, help="of each size (default: 3)")
+    parser.add_argument("--svg", type=Path, help="draw the curves into this file, with matplotlib")
     for name, sizes in (("threads", THREADS), ("processes", PROCESSES), ("virtual", VIRTUAL)):
         parser.add_argument(f"--{name}", default=",".join(map(str, sizes)), help="how many members")
     options = parser.parse_args()
     sizes = {kind: [int(each) for each in getattr(options, kind).split(",") if each] for kind in KINDS}
     result = measure(sizes, options.seconds, options.repetitions, lambda text: print(text, file=sys.stderr, flush=True))
+    if options.svg:
+        draw(result, options.svg)
     print(json.dumps(result) if options.json else "\n".join(describe(result)))
 
 
