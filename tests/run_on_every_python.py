@@ -17,14 +17,13 @@ import re
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Iterator, NamedTuple
 
 TOP = Path(__file__).resolve().parent.parent
 MINOR_VERSIONS = range(9, 14)
-preparing = threading.Lock()  # one environment after the other: pip builds in this very folder
 PATIENCE = 10.0  # seconds that the last words of pytest have to arrive once it has ended
 
 WHO_ARE_YOU = """
@@ -67,8 +66,10 @@ def main() -> None:
         sys.exit("No CPython from 3.9 to 3.13 here can make a virtual environment (on Debian: install python3-venv).")
     longest = Run(interpreters[-1], SLOW)
     runs = [longest, *(Run(interpreter, QUICK) for interpreter in reversed(interpreters))]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(prepare_and_run, runs))
+    # One environment after the other, as pip builds in this very folder; the next while tests run with those before.
+    with ThreadPoolExecutor(1) as one_at_a_time, ThreadPoolExecutor(os.cpu_count()) as pool:
+        prepared = {run.interpreter: one_at_a_time.submit(has_environment, run.interpreter) for run in runs[1:]}
+        results = list(pool.map(lambda run: run_if_prepared(run, prepared[run.interpreter]), runs))
     sum_up(results[::-1])
 
 
@@ -137,12 +138,11 @@ def environment_of(interpreter: Interpreter) -> Path:
 def has_environment(interpreter: Interpreter) -> bool:
     """Make it, or find that it is there."""
     command = [interpreter.path, TOP / "tests" / "environment.py", environment_of(interpreter), "test"]
-    with preparing:
-        return subprocess.run(command).returncode == 0
+    return subprocess.run(command).returncode == 0
 
 
-def prepare_and_run(run: Run) -> Result:
-    if not has_environment(run.interpreter):
+def run_if_prepared(run: Run, is_prepared: Future[bool]) -> Result:
+    if not is_prepared.result():
         return Result(run.name, False, "no environment could be made for it; the reason is above")
     return run_suite(run, sys.argv[1:])
 
