@@ -23,7 +23,7 @@ from raftlite.lab.scenes.scene import Scene
 from raftlite.lab.trace import Trace, lint
 
 FEW, MANY = range(3), range(100)  # seeds
-FAST, SLOWER, SLOWEST = 0.05, 0.2, 0.6  # seconds of a second of the cluster, for a machine that is busy
+FAST, SLOWER = 0.05, 0.2  # seconds of a second of the cluster
 FOLDER = Path(raftlite.lab.scenes.__file__).parent
 WORDS = text("en")
 DOCUMENTED = (ast.Module, ast.FunctionDef, ast.ClassDef)
@@ -82,12 +82,8 @@ def test_more_scenes_keep_their_contract_with_threads(name):
 @pytest.mark.skipif(os.name != "posix", reason="processes are stopped with SIGSTOP")
 @pytest.mark.parametrize("name", SCENES)
 def test_a_scene_keeps_its_contract_with_processes(name):
-    """Real `kill -9`, real SIGSTOP. A machine that is too busy for a fast cluster is given a slower one."""
-    for seed in FEW:
-        wrong = perform(SCENES[name], seed, "processes", FAST)
-        for scale in (SLOWER, SLOWEST):
-            wrong = wrong and perform(SCENES[name], seed, "processes", scale)
-        assert wrong == []
+    """Real `kill -9`, real SIGSTOP; five times as fast as in the classroom, as a process takes a while to start."""
+    assert [wrong for seed in FEW for wrong in perform(SCENES[name], seed, "processes", SLOWER)] == []
 
 
 def test_the_split_vote_has_the_form_that_was_asked_for():
