@@ -51,6 +51,7 @@ from raftlite.messages import (
     MembershipChanged,
     Message,
     PeerDown,
+    PeerUp,
     Removed,
     RemoveNode,
     RequestVote,
@@ -110,7 +111,9 @@ class Election:
 
     `saved` is what the storage loaded; `nodes` are the other members (`Node`, `NodeInfo` or id). No election starts
     before `min_nodes` voters are known, this one included (default: a majority of the nodes given, at least 2), and
-    the cluster never grows beyond `max_nodes` voters. Raises `ConfigError` for a setting that is out of bounds.
+    the cluster never grows beyond `max_nodes` voters. `keeps_votes` says that `saved` outlives the process: then a
+    member that has none has never voted, and need not wait before a first election. Raises `ConfigError` for a setting
+    that is out of bounds.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class Election:
         min_nodes: Optional[int] = None,
         max_nodes: Optional[int] = None,
         rng: Optional[random.Random] = None,
+        keeps_votes: bool = False,
     ) -> None:
         check_node_id(node_id)
         founding = founding_membership(node_id, nodes)
@@ -148,6 +152,9 @@ class Election:
         self._promised_until = LONG_AGO  # until then a leader may count on this member's refusal to vote for others
         self._abstains_until = LONG_AGO  # until then an earlier vote may be in flight that this member cannot know
         self._remembers = saved.current_term > 0
+        self._keeps_votes = keeps_votes
+        self._voted_in: Set[int] = set()  # the terms before the cluster's first leader, as far as it knows
+        self._reached: Set[str] = set()  # members that the transport has reached before the first election
         self._leader_died = False  # there is proof, and this member has not campaigned since
         self._retry_after: Optional[float] = None  # seconds until the next campaign, while it takes over
         self._held_back: Tuple[float, Optional[RequestVote]] = (LONG_AGO, None)  # what its promise forbade
@@ -298,6 +305,7 @@ class Election:
         if self.voted_for != candidate_id:
             self.voted_for = candidate_id
             self._unsaved = True
+        self._note_vote()
         self._become_follower(self.current_term, now)
         self._reset_election_timer(now)
 
@@ -320,6 +328,7 @@ class Election:
         is_awaited = transfer or self._retry_after is not None  # the others know that there is no leader
         self._may_ask_first = is_awaited and not self._unsaved
         self._begin_term(self.current_term + 1, voted_for=self.node_id)
+        self._note_vote()
         self._set_retry_timer(now)
         self._ask_for_votes(pre_vote=False, transfer=transfer)
         self._count_votes(now)
@@ -393,10 +402,13 @@ class Election:
         leader.begin_round(now)
         self._announce_confirmed(leader)  # where this member alone is a majority
         for member in sorted((self.membership.ids | leader.departing.keys()) - {self.node_id}):
-            # Whoever learns that it was removed stops; until the others have committed that, its vote may be needed.
-            may_know = member in self.membership.ids or leader.is_committed
-            is_needed = may_know and leader.needs_membership(member, now)
-            self._send_heartbeat(leader, member, self.membership if is_needed else None)
+            self._beat(leader, member, now)
+
+    def _beat(self, leader: LeaderState, member: str, now: float) -> None:
+        # Whoever learns that it was removed stops; until the others have committed that, its vote may be needed.
+        may_know = member in self.membership.ids or leader.is_committed
+        is_needed = may_know and leader.needs_membership(member, now)
+        self._send_heartbeat(leader, member, self.membership if is_needed else None)
 
     def _send_heartbeat(self, leader: LeaderState, member: str, membership: Optional[Membership]) -> None:
         position = self.membership.position
@@ -494,9 +506,13 @@ class Election:
             return f"{self.node_id} cannot know how it voted, and abstains for two election timeouts after its start"
         return ""
 
+    def _note_vote(self) -> None:
+        if self.membership.term == 0:
+            self._voted_in.add(self.current_term)
+
     def _note_first_election(self, membership: Membership) -> None:
-        """Whoever has voted in the first election of its cluster knows all its votes."""
-        if self.membership.term == 0 and membership.term == self.current_term and self.voted_for is not None:
+        """Whoever has voted in the first election of its cluster knows all its votes, those since included."""
+        if self.membership.term == 0 and membership.term in self._voted_in:
             self._abstains_until = LONG_AGO
 
     def _abstains_from_established(self, now: float) -> bool:
@@ -624,6 +640,26 @@ class Election:
             reason = f"{successor} may not campaign: it has no vote, abstains or has resigned"
             self._answer_request(self._handover, "refused", reason)
 
+    # --- What the transport knows of the others ----------------------------------------------------
+
+    def _peer_up(self, request: PeerUp, now: float) -> None:
+        """A leader makes itself known to whoever comes. In a first election there is no silence to wait for."""
+        if self._leader and request.node_id in self.membership.ids:
+            self._beat(self._leader, request.node_id, now)
+        elif self._is_founding:
+            self._reached.add(request.node_id)
+            is_complete = self.membership.voters <= self._reached | {self.node_id}
+            if is_complete and self._keeps_votes and self._may_campaign:
+                self._campaign_in_turn(sorted(self.membership.voters), self._takeover_step(request.round_trip), now)
+
+    @property
+    def _is_hurried(self) -> bool:
+        """Before a first election nobody waits, and so all must agree: a leader that others have forgotten may be left.
+
+        Members that lose their votes with their processes may have promised one an election timeout just before.
+        """
+        return self._is_founding and self.role is Role.PRE_CANDIDATE and self._retry_after is not None
+
     def _peer_down(self, request: PeerDown, now: float) -> None:
         """The leader's process is gone, and with it its lease: the promise not to vote is void."""
         if self.leader_id is None or request.node_id != self.leader_id or self._leader:
@@ -644,11 +680,16 @@ class Election:
         return max(on_one_machine, min(2 * round_trip, self.timing.election_timeout / 5))
 
     def _take_over_from(self, dead: str, step: float, now: float) -> None:
-        """Campaign within milliseconds, the voter after the dead one first, so that two survivors rarely collide."""
+        """Campaign within milliseconds, beginning with the voter after the dead one."""
         voters = sorted(self.membership.voters - {dead}, key=lambda voter: (voter < dead, voter))
         if self.node_id in voters:
-            self._leader_died, self._retry_after = True, step
-            self._election_at = now + step * voters.index(self.node_id)
+            self._leader_died = True
+            self._campaign_in_turn(voters, step, now)
+
+    def _campaign_in_turn(self, voters: List[str], step: float, now: float) -> None:
+        """One after the other, so that two of them rarely collide; until somebody leads, again and again."""
+        self._retry_after = step
+        self._election_at = now + step * voters.index(self.node_id)
 
     def _set_retry_timer(self, now: float) -> None:
         """An election timeout; while it takes over, milliseconds, and twice as many after each attempt."""
@@ -689,6 +730,8 @@ class Election:
 
     @property
     def _votes_needed(self) -> int:
+        if self._is_hurried:
+            return len(self.membership.voters)
         quorum = self.membership.quorum
         return quorum if self.membership.term else max(quorum, self.min_nodes)
 
@@ -924,6 +967,7 @@ _RULES: Dict[Type[Any], Callable[[Election, Any, float], None]] = {
     TransferLeadership: Election._request_transfer,
     Resign: Election._resign,
     ConfirmLeadership: Election._confirm,
+    PeerUp: Election._peer_up,
     PeerDown: Election._peer_down,
     Stop: Election._stop,
 }

@@ -143,6 +143,17 @@ class ConfirmLeadership:
 
 
 @dataclass(frozen=True)
+class PeerUp:
+    """This member and `node_id`, whose process may be new, have reached each other. The transport says so.
+
+    `round_trip` is how long a message and its answer take, in seconds, as far as is known.
+    """
+
+    node_id: str
+    round_trip: float = 0.0
+
+
+@dataclass(frozen=True)
 class PeerDown:
     """The transport has *proof* that the process of `node_id` is gone. A broken connection is no proof.
 
@@ -158,7 +169,7 @@ class Stop:
     """Take no further part. A leader hands over first."""
 
 
-ControlMessage = Union[AddNode, RemoveNode, TransferLeadership, Resign, ConfirmLeadership, PeerDown, Stop]
+ControlMessage = Union[AddNode, RemoveNode, TransferLeadership, Resign, ConfirmLeadership, PeerUp, PeerDown, Stop]
 
 # --- Events ---------------------------------------------------------------------------------------
 

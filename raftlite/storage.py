@@ -34,6 +34,8 @@ ALONE_FROM_THE_START = "&vfs=unix-excl" if os.name == "posix" else ""
 class Storage(ABC):
     """Where one member keeps what it must not forget. Only the election thread saves."""
 
+    is_durable = True  # what it saves outlives the process, so that a member without votes has never voted
+
     @abstractmethod
     def load(self) -> Saved:
         """Return what was saved last, or `Saved()` if nothing ever was. Raises `StorageError` rather than guess."""
@@ -64,6 +66,8 @@ class MemoryStorage(Storage):
     A member whose votes are lost with its process abstains for two election timeouts after each start, so safety
     rests on timing there. Use `SQLiteStorage` wherever a process may be restarted.
     """
+
+    is_durable = False
 
     def __init__(self) -> None:
         self._saved = Saved()

@@ -42,6 +42,7 @@ from raftlite.messages import (
     MembershipChanged,
     Message,
     PeerDown,
+    PeerUp,
     RemoveNode,
     RequestVote,
     Resign,
@@ -122,7 +123,9 @@ class ElectionThread(Contender):
         self._storage = storage if storage is not None else MemoryStorage()
         check_timing(timing)
         saved = self._storage.load()
-        self._election = self._make_election(node_id, saved, given, timing, min_nodes, max_nodes, rng)
+        self._election = self._make_election(
+            node_id, saved, given, timing, min_nodes, max_nodes, rng, keeps_votes=self._storage.is_durable
+        )
         self._clock = clock if clock is not None else boot_clock
         self.inbox: queue.Queue[Any] = inbox if inbox is not None else queue.Queue()
         self.events: queue.Queue[Event] = queue.Queue(EVENTS_KEPT)
@@ -631,9 +634,9 @@ def _check_request(message: object) -> None:
     """Raise `ConfigError` for a request that names no node."""
     if isinstance(message, AddNode):
         NodeInfo.of(message.node)
-    elif isinstance(message, (RemoveNode, PeerDown)):
+    elif isinstance(message, (RemoveNode, PeerUp, PeerDown)):
         check_node_id(message.node_id)
-        if isinstance(message, PeerDown) and not (is_number(message.round_trip) and message.round_trip >= 0):
+        if not isinstance(message, RemoveNode) and not (is_number(message.round_trip) and message.round_trip >= 0):
             raise ConfigError(f"round_trip is {message.round_trip!r}, but must be a number of seconds, not below 0")
     elif isinstance(message, TransferLeadership) and message.to is not None:
         check_node_id(message.to)

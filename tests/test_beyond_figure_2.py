@@ -37,6 +37,7 @@ from raftlite.messages import (
     LeaderChanged,
     LeadershipConfirmed,
     PeerDown,
+    PeerUp,
     RequestVote,
     RequestVoteResponse,
     Resign,
@@ -486,6 +487,99 @@ def test_a_dead_leader_is_replaced_at_once(ids):
     cluster.settle()
     assert cluster.leases == ["b"]
     assert cluster.winners == {1: {"a"}, 2: {"b"}}
+
+
+# --- The transport has reached a member ------------------------------------------------------------------------------
+
+
+def founder(node_id="a", reached="bc", now=1.0, **settings):
+    """A member whose disk says that it never voted, and that reaches others now."""
+    election = new_member(node_id, **{"keeps_votes": True, **settings})
+    for other in reached:
+        election.receive(PeerUp(other), now)
+    return election
+
+
+@pytest.mark.parametrize(("node_id", "place"), [("a", 0), ("b", 1), ("c", 2)])
+def test_a_first_election_begins_when_all_are_reached(node_id, place):
+    """Nobody can have been heard before, so there is no silence to wait for; one begins after the other."""
+    others = "abc".replace(node_id, "")
+    assert founder(node_id, others).deadline == 1.0 + place * TAKEOVER_STEP
+
+
+@pytest.mark.parametrize(
+    ("reached", "settings"), [("b", {}), ("bx", {}), ("bc", {"keeps_votes": False}), ("bc", {"min_nodes": 5})]
+)
+def test_a_first_election_begins_with_the_usual_timeout_where_anything_is_missing(reached, settings):
+    """A member, or the certainty that this one has promised nobody anything."""
+    assert founder("a", reached, **settings).deadline >= 1.5
+
+
+def test_a_member_that_has_voted_waits_as_always():
+    """It may have answered a leader just before."""
+    election = old_member("a", term=3, keeps_votes=True)
+    for other in "bc":
+        election.receive(PeerUp(other), 0.25)
+    assert election.deadline >= 1.5
+
+
+def test_before_a_hurried_election_all_must_agree():
+    """One may have forgotten, with its process, what it has promised a moment ago to the one that says no."""
+    election = founder()
+    ready = election.timeout(1.0)
+    assert {request.pre_vote for request in sent(ready, RequestVote).values()} == {True}
+    election.receive(vote(election, "b", pre_vote=True), 1.0)
+    assert election.role is Role.PRE_CANDIDATE
+    election.receive(vote(election, "c", pre_vote=True), 1.0)
+    assert (election.role, election.current_term) == (Role.CANDIDATE, 1)
+    election.receive(vote(election, "c"), 1.0)
+    assert election.role is Role.LEADER
+
+
+def test_where_one_does_not_agree_a_majority_is_enough_after_the_usual_timeout():
+    """It tries again after pauses that double, and then as if nobody had hurried."""
+    election = founder()
+    while election.deadline < 3.0:
+        now = election.deadline
+        election.timeout(now)
+        election.receive(vote(election, "b", pre_vote=True), now)
+        if election.role is Role.CANDIDATE:
+            break
+    assert (election.role, election.current_term) == (Role.CANDIDATE, 1)
+    assert now >= 1.0 + TIMING.election_timeout / 2
+
+
+def test_who_has_voted_in_the_first_election_does_not_abstain_though_its_term_is_over():
+    """The first leader died before all had its membership: the survivors have voted since, and know for whom."""
+    election = new_member("c")
+    assert only(election.receive(request_vote(election, "a", term=1), 0.0)).vote_granted
+    election.receive(heartbeat(election, "a", term=1), 0.0)
+    election.receive(PeerDown("a"), 0.0)
+    election.timeout(election.deadline)
+    assert (election.role, election.current_term, election.membership.term) == (Role.CANDIDATE, 2, 0)
+    election.receive(vote(election, "b", vote_granted=False, membership=members(1, 1)), 0.0)
+    assert only(election.receive(request_vote(election, "b", term=3), 0.0)).vote_granted
+
+
+def test_a_leader_greets_whoever_is_reached():
+    """A member that has just come back need not wait for the next heartbeat; nobody else is told anything."""
+    election = new_member("a")
+    lead(election)
+    greeting = election.receive(PeerUp("c"), 2.03125)
+    assert sent(greeting, Heartbeat).keys() == {"c"}
+    assert election.receive(PeerUp("stranger"), 2.03125).outbox == ()
+
+
+@pytest.mark.parametrize("ids", ["abc", "abcde"])
+def test_a_cluster_that_is_all_there_elects_at_once(ids):
+    """No time passes at all, and nobody collides."""
+    cluster = Cluster(ids, keeps_votes=True)
+    for node_id in ids:
+        for other in set(ids) - {node_id}:
+            cluster.tell(node_id, PeerUp(other))
+    cluster.settle()
+    assert cluster.leases == ["a"]
+    assert (cluster.now, cluster.winners) == (0.0, {1: {"a"}})
 
 
 # --- Leadership begins with the first answered round (6.4) ----------------------------------------------------------

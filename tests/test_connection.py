@@ -29,7 +29,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import pytest
 from threads import PATIENCE, Gate, eventually, is_inside
 
-from raftlite import ConfigError, ConnectionListener, Heartbeat, Member, Membership, NodeInfo, PeerDown, Timing
+from raftlite import ConfigError, ConnectionListener, Heartbeat, Member, Membership, NodeInfo, PeerDown, PeerUp, Timing
 from raftlite.codec import MAX_MESSAGE_BYTES, decode, encode
 from raftlite.nodes import ConnectionNode, connection, listener
 from raftlite.nodes.address import dial
@@ -144,10 +144,10 @@ def beat(round_number: int, sender_id: str = "a") -> Heartbeat:
 
 
 def received(listener: ConnectionListener) -> Any:
-    """What a peer says next; not that a process was replaced, which many a peer here does under one id."""
+    """What a peer says next; not that one was reached, or replaced, which many a peer here does under one id."""
     while True:
         message = listener.inbox.get(timeout=PATIENCE)
-        if not isinstance(message, PeerDown):
+        if not isinstance(message, (PeerUp, PeerDown)):
             return message
 
 
@@ -1148,7 +1148,8 @@ with ConnectionListener(f"{{folder}}/{{node_id}}", node_id=node_id, authkey={KEY
     sys.stdin.readline()
     node = listener.node(peer, f"{{folder}}/{{peer}}")
     node.send_message(Heartbeat(1, node_id, sys.version_info[1], (0, 1)))
-    message = listener.inbox.get(timeout=30)
+    heard = iter(lambda: listener.inbox.get(timeout=30), None)
+    message = next(each for each in heard if isinstance(each, Heartbeat))
     print(message.sender_id, message.round)
     sys.stdin.readline()
     node.close()

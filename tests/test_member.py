@@ -77,6 +77,23 @@ def test_three_members_elect_a_leader_and_another_one_when_it_stops(addresses, t
         assert status.membership.ids == {"a", "b", "c"}
 
 
+def test_members_that_never_voted_elect_as_soon_as_they_reach_each_other(addresses, tmp_path):
+    """Nobody could be elected within the hour otherwise."""
+    with cluster(addresses, data_dir=tmp_path, timing=Timing(election_timeout=3600.0)) as members:
+        assert agree(members) in members
+
+
+def test_a_member_that_comes_back_is_told_at_once_who_leads(addresses, tmp_path):
+    """It is not in time for any heartbeat: the next is due in half an hour."""
+    timing = Timing(election_timeout=3600.0, heartbeat_interval=1800.0)
+    with cluster(addresses, data_dir=tmp_path, timing=timing) as members:
+        leader_id = agree(members)
+        member = next(member for node_id, member in members.items() if node_id != leader_id)
+        member.stop(PATIENCE)
+        member.start()
+        assert member.wait_for_leader(PATIENCE) == leader_id
+
+
 def test_members_on_ports_that_the_system_chose_are_let_in_one_by_one():
     """`listen` with port 0: the address is known once the member runs."""
     with contextlib.ExitStack() as stack:

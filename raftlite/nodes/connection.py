@@ -66,13 +66,16 @@ class ConnectionNode(Node, forks.Forkable):
         timing: Timing = Timing(),
         voter: bool = True,
         on_doubt: Callable[[str], None] = lambda incarnation: None,
+        on_reached: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(node_id)
         self.address: str = normalize(address)
         self.voter = voter
+        self.round_trip = 0.0  # seconds that the peer took to answer the last hello
         self.peer_incarnation: Optional[str] = None  # of the process at the other end, while connected to it
         self._identity = identity
         self._timing = timing
+        self._on_reached = on_reached  # runs on the node's thread
         self._on_doubt = on_doubt  # told which incarnation of the peer may be gone; runs on the node's thread
         self._answered: Optional[_Answered] = None
         self._succeeded: Optional[str] = None  # the incarnation that answered there before this one
@@ -114,9 +117,11 @@ class ConnectionNode(Node, forks.Forkable):
             self._wake.notify()
         return rest is not None
 
-    def hint(self) -> None:
-        """Something suggests that the peer has gone or come back: look now instead of later."""
+    def hint(self, incarnation: Optional[str] = None) -> None:
+        """Something suggests that the peer has gone or come back, as `incarnation`: look now instead of later."""
         with self._wake:
+            if incarnation is not None and incarnation == self.peer_incarnation:
+                return  # this very connection is to it
             self._hinted, self._parked = True, False
             self._wake.notify()
 
@@ -212,7 +217,9 @@ class ConnectionNode(Node, forks.Forkable):
         try:
             with channel.limited(self._timing.message_timeout):
                 channel.authenticate_as_dialler(self._identity.authkey)
+                introduced_at = time.monotonic()
                 welcome = self._introduce(channel)
+                self.round_trip = time.monotonic() - introduced_at
             self._check(welcome)
             self._note_answer(channel, welcome["incarnation"])
         except BaseException:
@@ -225,6 +232,7 @@ class ConnectionNode(Node, forks.Forkable):
         self._lost_at = None
         self._quiet.reset()
         logger.debug("%s: connected to %s at %s", self._identity.node_id, self.node_id, self.address)
+        self._on_reached()
         return channel
 
     def _introduce(self, channel: Channel) -> Dict[str, Any]:

@@ -1,7 +1,7 @@
 """`ConnectionListener`: hears what peers say over the connections that they dial, and finds out when one has died.
 
-    peer's ConnectionNode ═══▶ Acceptor: a thread a connection ─▶ authenticate, hello, welcome ─▶ inbox reads messages
-                                                      └─ it ends ─▶ dial the peer's address: proof? ─▶ PeerDown ─▶ inbox
+peer's ConnectionNode ═══▶ Acceptor: a thread a connection ─▶ authenticate, hello, welcome ─▶ inbox reads messages
+                                                  └─ it ends ─▶ dial the peer's address: proof? ─▶ PeerDown ─▶ inbox
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Optional, Set, Union
 from raftlite.codec import decode, shorten
 from raftlite.errors import ConfigError, MalformedMessage
 from raftlite.membership import LONGEST_ID, Membership, check_node_id
-from raftlite.messages import Message, PeerDown
+from raftlite.messages import Message, PeerDown, PeerUp
 from raftlite.nodes import secure
 from raftlite.nodes.acceptor import Acceptor
 from raftlite.nodes.address import (
@@ -112,7 +112,11 @@ class ConnectionListener:
         def prove(incarnation: str) -> None:
             self._prove_death(node_id, incarnation)
 
-        node = ConnectionNode(node_id, address, self.identity, timing=self._timing, voter=voter, on_doubt=prove)
+        def reached() -> None:
+            self._tell_if_up(node_id)
+
+        settings: Dict[str, Any] = {"timing": self._timing, "voter": voter}
+        node = ConnectionNode(node_id, address, self.identity, on_doubt=prove, on_reached=reached, **settings)
         self._nodes[node_id] = node
         return node
 
@@ -233,7 +237,7 @@ class ConnectionListener:
         node = self._nodes.get(peer)
         if node is None:
             return
-        node.hint()
+        node.hint(incarnation)
         patience = min(4 * HINT_PATIENCE, self._timing.message_timeout / 2)
         with self._visitor_left:
             self._visitor_left.wait_for(lambda: self._alive.get(peer, incarnation) == incarnation, patience)
@@ -243,10 +247,11 @@ class ConnectionListener:
         self._note_address(peer, hello.get("address"), remote)
         visitor = _Visitor(peer, hello["incarnation"], channel, time.monotonic())
         self._welcome(visitor)
-        self._hint(peer)
+        self._hint(peer, visitor.incarnation)
         try:
             channel.send_json(self.identity.hello(refused=""))
             self._acceptor.admit(channel)
+            self._tell_if_up(peer)
             self._read_messages(visitor)
         except (EOFError, OSError):
             pass  # the peer has closed the connection, or its process is gone
@@ -268,6 +273,13 @@ class ConnectionListener:
             self._alive[visitor.node_id] = visitor.incarnation
         if former is not None:
             former.channel.shut_down()
+
+    def _tell_if_up(self, peer: str) -> None:
+        """Tell the election once the two have reached each other, so that the one can also prove the other's death."""
+        node, visitor = self._nodes.get(peer), self._visitors.get(peer)
+        if node is not None and visitor is not None and node.peer_incarnation == visitor.incarnation:
+            with contextlib.suppress(queue.Full):
+                self.inbox.put_nowait(PeerUp(peer, node.round_trip))
 
     def _prove_death(self, peer: str, incarnation: str) -> None:
         """Tell the election if there is proof that this incarnation of `peer` is gone. Dials, so not under the lock."""
@@ -321,10 +333,10 @@ class ConnectionListener:
             return
         self.heard_at[peer] = address
 
-    def _hint(self, peer: str) -> None:
+    def _hint(self, peer: str, incarnation: Optional[str] = None) -> None:
         node = self._nodes.get(peer)
         if node is not None:
-            node.hint()
+            node.hint(incarnation)
 
 
 def _hear(visitor: _Visitor, data: bytes) -> Message:
