@@ -146,7 +146,7 @@ def test_the_first_program_of_the_readme_prints_what_it_says(tmp_path: Path) -> 
 
 def test_the_demonstration_of_the_readme_prints_what_it_says() -> None:
     printed = run("-m", "raftlite", "demo", cwd=TOP)
-    assert same_shape(printed) == same_shape(printed_in(block("console", "kill -9 n2")))
+    assert same_shape(printed) == same_shape(printed_in(block("console", "kill -9 n1")))
 
 
 SURROUNDINGS = """
