@@ -155,6 +155,8 @@ class Election:
         self._keeps_votes = keeps_votes
         self._voted_in: Set[int] = set()  # the terms before the cluster's first leader, as far as it knows
         self._reached: Set[str] = set()  # members that the transport has reached before the first election
+        self._hurries_until = LONG_AGO  # when it would have begun if it had not reached all of them
+        self._is_hurried = False  # whether the pre-vote that it has asked for came before that
         self._leader_died = False  # there is proof, and this member has not campaigned since
         self._retry_after: Optional[float] = None  # seconds until the next campaign, while it takes over
         self._held_back: Tuple[float, Optional[RequestVote]] = (LONG_AGO, None)  # what its promise forbade
@@ -329,6 +331,7 @@ class Election:
         self._may_ask_first = is_awaited and not self._unsaved
         self._begin_term(self.current_term + 1, voted_for=self.node_id)
         self._note_vote()
+        self._is_hurried = False
         self._set_retry_timer(now)
         self._ask_for_votes(pre_vote=False, transfer=transfer)
         self._count_votes(now)
@@ -478,6 +481,7 @@ class Election:
         if self._leader_died and not abstains:
             self._start_election(now)
             return
+        self._is_hurried = self._is_founding and now < self._hurries_until
         self._set_retry_timer(now)
         if abstains:
             self.leader_id = None
@@ -650,15 +654,19 @@ class Election:
             self._reached.add(request.node_id)
             is_complete = self.membership.voters <= self._reached | {self.node_id}
             if is_complete and self._keeps_votes and self._may_campaign:
-                self._campaign_in_turn(sorted(self.membership.voters), self._takeover_step(request.round_trip), now)
+                self._hurry(self._takeover_step(request.round_trip), now)
 
-    @property
-    def _is_hurried(self) -> bool:
-        """Before a first election nobody waits, and so all must agree: a leader that others have forgotten may be left.
+    def _hurry(self, step: float, now: float) -> None:
+        """Begin in turn, with pre-votes to which all must agree; when the timer would have run out, a majority will do.
 
-        Members that lose their votes with their processes may have promised one an election timeout just before.
+        Members that lose their votes with their processes may have promised a leader an election timeout just before;
+        that leader does not agree.
         """
-        return self._is_founding and self.role is Role.PRE_CANDIDATE and self._retry_after is not None
+        if self._hurries_until == LONG_AGO:
+            self._hurries_until = self._election_at
+        if now < self._hurries_until:
+            self._campaign_in_turn(sorted(self.membership.voters), step, now)
+            self._election_at = min(self._election_at, self._hurries_until)
 
     def _peer_down(self, request: PeerDown, now: float) -> None:
         """The leader's process is gone, and with it its lease: the promise not to vote is void."""
@@ -698,6 +706,8 @@ class Election:
         if pause and pause < self.timing.election_timeout:
             self._retry_after = 2 * pause
             self._election_at = now + pause * (1 + self._rng.random())
+        if self._is_hurried:
+            self._election_at = min(self._election_at, self._hurries_until)
 
     def _stop(self, request: Stop, now: float) -> None:
         if self._leader:
@@ -730,7 +740,7 @@ class Election:
 
     @property
     def _votes_needed(self) -> int:
-        if self._is_hurried:
+        if self._is_hurried and self.role is Role.PRE_CANDIDATE:
             return len(self.membership.voters)
         quorum = self.membership.quorum
         return quorum if self.membership.term else max(quorum, self.min_nodes)

@@ -34,7 +34,7 @@ ALONE_FROM_THE_START = "&vfs=unix-excl" if os.name == "posix" else ""
 class Storage(ABC):
     """Where one member keeps what it must not forget. Only the election thread saves."""
 
-    is_durable = True  # what it saves outlives the process, so that a member without votes has never voted
+    is_durable = False  # whether what it saves outlives the process: then a member that has no votes has never voted
 
     @abstractmethod
     def load(self) -> Saved:
@@ -67,8 +67,6 @@ class MemoryStorage(Storage):
     rests on timing there. Use `SQLiteStorage` wherever a process may be restarted.
     """
 
-    is_durable = False
-
     def __init__(self) -> None:
         self._saved = Saved()
 
@@ -86,6 +84,8 @@ class SQLiteStorage(Storage):
     raftlite's. Such a file is never taken for an empty one: the member would vote twice. Remove the member from the
     cluster and add it under a new id instead.
     """
+
+    is_durable = True
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
         self.path = Path(path).absolute()

@@ -536,17 +536,34 @@ def test_before_a_hurried_election_all_must_agree():
     assert election.role is Role.LEADER
 
 
-def test_where_one_does_not_agree_a_majority_is_enough_after_the_usual_timeout():
-    """It tries again after pauses that double, and then as if nobody had hurried."""
-    election = founder()
-    while election.deadline < 3.0:
-        now = election.deadline
-        election.timeout(now)
-        election.receive(vote(election, "b", pre_vote=True), now)
-        if election.role is Role.CANDIDATE:
-            break
-    assert (election.role, election.current_term) == (Role.CANDIDATE, 1)
-    assert now >= 1.0 + TIMING.election_timeout / 2
+@pytest.mark.parametrize("every", [0.01, 0.3, 0.9, 100.0])
+def test_where_one_does_not_agree_a_majority_is_enough_after_the_usual_timeout(every):
+    """As if nobody had hurried, however often that one is reached anew, as where its program ends again and again."""
+    election = new_member("a", keeps_votes=True)
+    due, next_up = election.deadline, 1.0
+    election.receive(PeerUp("b"), 1.0)
+    now, attempts = 1.0, 0
+    while election.role is not Role.CANDIDATE:
+        now = min(election.deadline, next_up)
+        if now == next_up:
+            election.receive(PeerUp("c"), now)
+            next_up += every
+        else:
+            attempts += 1
+            election.timeout(now)
+            election.receive(vote(election, "b", pre_vote=True), now)
+        assert now <= due
+    assert (now, election.current_term) == (due, 1)
+    assert attempts > 1
+
+
+def test_hurry_delays_nobody():
+    """Where a round trip is long, the turn of the last may come after its usual timeout."""
+    election = new_member("i", ids="abcdefghi", keeps_votes=True, draw=0.0)
+    due = election.deadline
+    for other in "abcdefgh":
+        election.receive(PeerUp(other, round_trip=0.5), 0.75)
+    assert election.deadline == due
 
 
 def test_who_has_voted_in_the_first_election_does_not_abstain_though_its_term_is_over():

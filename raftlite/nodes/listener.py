@@ -1,7 +1,7 @@
 """`ConnectionListener`: hears what peers say over the connections that they dial, and finds out when one has died.
 
-peer's ConnectionNode ═══▶ Acceptor: a thread a connection ─▶ authenticate, hello, welcome ─▶ inbox reads messages
-                                                  └─ it ends ─▶ dial the peer's address: proof? ─▶ PeerDown ─▶ inbox
+    peer's ConnectionNode ═══▶ Acceptor: a thread a connection ─▶ authenticate, hello, welcome ─▶ inbox reads messages
+                                                      └─ it ends ─▶ dial the peer's address: proof? ─▶ PeerDown ─▶ inbox
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class ConnectionListener:
         settings: Dict[str, Any] = {"timing": self._timing, "voter": voter}
         node = ConnectionNode(node_id, address, self.identity, on_doubt=prove, on_reached=reached, **settings)
         self._nodes[node_id] = node
+        self._tell_if_up(node_id)  # it may have been quicker
         return node
 
     def watch_membership(self, membership: Callable[[], Optional[Membership]]) -> None:
