@@ -140,7 +140,7 @@
       return {
         view: recording.at(time.i), i: time.i, t: time.t, last: recording.last, end: time.end, history, records, config, size: header.nodes.length,
         sceneName: header.scene, leaseSpan: (config.election || [3])[0] || 3, selected: this.selected, selectedMessage: this.selectedMessage,
-        isCalm: this.motion.matches, isMoving: time.isMoving, isServed: this.source.isLive, isLive: this.source.isLive && time.isFollowing,
+        isCalm: this.motion.matches, isMoving: time.isMoving, isServed: this.source.isLive, isLive: this.isLive,
         recentEnds: (seconds) => {
           const { ends } = history;
           const stop = raftlite.after(ends, time.i, (end) => end.i);
@@ -177,20 +177,29 @@
       return answer;
     }
 
+    get isLive() {
+      return this.source.isLive && this.time.isFollowing;
+    }
+
+    /** Does something to the cluster, unless another moment of it is looked at, if only since the last picture. */
+    command(operation) {
+      if (this.source.isLive && !this.isLive) this.toast("This is the past: press End to go back to live");
+      else this.post(operation);
+    }
+
     link(a, b, isOneWay) {
       const isCut = this.frame.view.links.cut.some(([from, to]) => (from === a && to === b) || (!isOneWay && from === b && to === a));
-      this.post({ op: isCut ? "mend" : "cut", a, b, both: !isOneWay });
+      this.command({ op: isCut ? "mend" : "cut", a, b, both: !isOneWay });
     }
 
     split(groups) {
-      this.post({ op: "partition", groups });
+      this.command({ op: "partition", groups });
     }
 
     pressOfMember(key) {
       if (this.selected === null || !this.frame) return false;
       const action = raftlite.actions.ofMember(this.selected, this.frame.view.node(this.selected)).find((each) => each.key === key);
-      if (action && this.frame.isLive) this.post(action.op);
-      else if (action) this.toast("This is the past: press End to go back to live");
+      if (action) this.command(action.op);
       return Boolean(action);
     }
 
@@ -269,7 +278,7 @@
     }
 
     nextStop() {
-      if (this.source.isLive && this.time.isFollowing) this.post({ op: "next" });
+      if (this.isLive) this.post({ op: "next" });
       else this.stepNote(1);
     }
 
@@ -291,17 +300,17 @@
 
     setDelay(middle) {
       const value = Math.max(0, middle);
-      this.post({ op: "delay", range: [0.8 * value, 1.2 * value].map((seconds) => Math.round(1000 * seconds) / 1000) });
+      this.command({ op: "delay", range: [0.8 * value, 1.2 * value].map((seconds) => Math.round(1000 * seconds) / 1000) });
     }
 
     changeSpeed(by) {
-      const isLive = this.frame.isLive;
+      const { isLive } = this;
       const value = this.header.speedBeside(isLive ? this.frame.view.scale : this.time.speed, by);
       this.setSpeed(value);
     }
 
     setSpeed(value) {
-      if (this.frame.isLive) this.post({ op: "scale", x: value });
+      if (this.isLive) this.post({ op: "scale", x: value });
       else this.time.speed = value;
       this.moved();
     }

@@ -9,9 +9,9 @@
   /** Connects everything that can be clicked. */
   raftlite.wire = function (app) {
     const click = (id, does) => byId(id).addEventListener("click", () => app.frame && does());
-    click("stop-leader", () => app.post({ op: "kill", n: "leader" }));
-    click("heal", () => app.post({ op: "heal" }));
-    click("start-all", () => app.post({ op: "start_all" }));
+    click("stop-leader", () => app.command({ op: "kill", n: "leader" }));
+    click("heal", () => app.command({ op: "heal" }));
+    click("start-all", () => app.command({ op: "start_all" }));
     click("cluster", () => app.dialogs.cluster());
     click("export", () => app.dialogs.export());
     click("theme", () => raftlite.theme.toggle());
