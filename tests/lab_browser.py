@@ -197,6 +197,7 @@ def expect(locator: Any) -> Any:
     """Playwright's own, which waits for what it expects."""
     from playwright.sync_api import expect
 
+    expect.set_options(timeout=PATIENCE)
     return expect(locator)
 
 
