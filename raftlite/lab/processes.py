@@ -148,6 +148,8 @@ class ProcessStage(Stage, forks.Forkable):
         """One thing that it says, or that it is gone."""
         if self._lives.get(life.n) is not life or self._is_closed:
             return  # it has been ended since
+        if not life.hears_more():
+            return  # `freeze` has heard it meanwhile, and a frozen process says nothing more for as long as one waits
         if not self._listen(life):
             was_well = not life.talks_nonsense
             self._bury(life)
