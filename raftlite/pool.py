@@ -99,7 +99,7 @@ class PoolElection:
             self._lifeline = _LifelineHeld(invitation.lifeline)
             if has_keeper:
                 self._keeper = _start_keeper(invitation)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too, leaves no folder behind
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self._pid, self._invitation = os.getpid(), invitation

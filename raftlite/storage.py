@@ -103,7 +103,7 @@ class SQLiteStorage(Storage):
             _remove_drafts(self.path)
             with self._translated("cannot save to"):
                 _grow_log(self._database, self._saved)
-        except BaseException:
+        except BaseException:  # whatever it was, the file is not kept locked
             self.close()
             raise
 
@@ -240,7 +240,7 @@ def _open(path: Path) -> sqlite3.Connection:
         _check_origin(path, database)  # before anything is changed in it
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
-    except BaseException:
+    except BaseException:  # whatever it was, the file is not kept locked
         database.close()
         raise
     return database

@@ -62,6 +62,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _check(name: str, value: object, least: float, most: float, unit: str) -> None:
-    if not is_number(value) or not least <= value <= most:  # type: ignore[operator]  # it is a number here
+def _check(name: str, value: Any, least: float, most: float, unit: str) -> None:
+    if not is_number(value) or not least <= value <= most:
         raise ConfigError(f"{name} is {value!r}, but must be a number from {least:g} to {most:g} {unit}")

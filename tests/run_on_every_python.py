@@ -14,9 +14,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import IO, Iterator, NamedTuple
 TOP = Path(__file__).resolve().parent.parent
 MINOR_VERSIONS = range(9, 14)
 PATIENCE = 10.0  # seconds that the last words of pytest have to arrive once it has ended
+SILENCE = 600.0  # seconds without a line, after which pytest stands still: a test's own timeout is raised but once
 
 WHO_ARE_YOU = """
 import importlib.util, json, platform, sys
@@ -168,9 +171,11 @@ def run_and_keep_last_words(command: list[str | Path], name: str) -> tuple[int, 
     )
     closing_lines = ["pytest ended with status {} before its closing line"]
     failures: list[str] = []
+    heard_at = [time.monotonic()]
 
     def pass_on() -> None:
         for line in map(str.rstrip, pytest.stdout):
+            heard_at[0] = time.monotonic()
             if CLOSING_LINE.fullmatch(line):
                 closing_lines.append(line)
             elif FAILURE.fullmatch(line):
@@ -179,12 +184,22 @@ def run_and_keep_last_words(command: list[str | Path], name: str) -> tuple[int, 
 
     reader = threading.Thread(target=pass_on, daemon=True)
     reader.start()
-    returncode = pytest.wait()
+    returncode = wait_for(pytest, heard_at)
     reader.join(PATIENCE)
     if reader.is_alive():  # a process that outlives its test is a defect, and would keep us here for ever
         held = f"pytest ended with status {returncode}, but its output is still held by {holders_of(pytest.stdout)}"
         return 1, held, tuple(failures)
     return returncode, closing_lines[-1].format(returncode), tuple(failures)
+
+
+def wait_for(pytest: subprocess.Popen[str], heard_at: list[float]) -> int:
+    """Its status; when it stands still, it is made to say where each of its threads is, and to end."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return pytest.wait(1.0)
+        if time.monotonic() - heard_at[0] > SILENCE:
+            pytest.send_signal(signal.SIGABRT)
+            heard_at[0] = time.monotonic()
 
 
 def holders_of(pipe: IO[str]) -> str:

@@ -207,7 +207,7 @@ def _listen_on_path(path: str, backlog: int) -> socket.socket:
         sock.bind(path)
         sock.listen(backlog)
         return sock
-    except BaseException:
+    except BaseException:  # Ctrl-C, too, leaves nothing open
         sock.close()
         raise
 

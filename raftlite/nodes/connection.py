@@ -156,7 +156,7 @@ class ConnectionNode(Node, forks.Forkable):
         return self.peer_incarnation in (None, incarnation)
 
     @property
-    def trouble(self) -> str:  # type: ignore[override]
+    def trouble(self) -> str:  # type: ignore[override]  # a plain attribute where there is nothing to work out
         """Since when the peer cannot be reached, and why; empty while it is connected."""
         lost_at = self._lost_at
         if lost_at is None:
@@ -222,7 +222,7 @@ class ConnectionNode(Node, forks.Forkable):
                 self.round_trip = time.monotonic() - introduced_at
             self._check(welcome)
             self._note_answer(channel, welcome["incarnation"])
-        except BaseException:
+        except BaseException:  # whatever it was, the next attempt has a connection of its own
             self._channel = None
             channel.close()
             raise

@@ -119,10 +119,16 @@ def describe(lines: List[Dict[str, Any]]) -> List[str]:
     return text
 
 
+def published_for(line: Dict[str, Any]) -> Dict[str, float]:
+    """What the paper has for the same timeouts."""
+    shortest, longest = line["timeouts"]
+    return PUBLISHED[shortest, longest]
+
+
 def _row(line: Dict[str, Any]) -> List[Any]:
     values = sorted(float("inf") if each is None else each for each in line["milliseconds"])
     shares = [_finite(percentile(values, share)) for share in (0.5, 0.9, 0.99, 1.0)]
-    published = PUBLISHED[tuple(line["timeouts"])]  # type: ignore[index]
+    published = published_for(line)
     given_up = str(line["milliseconds"].count(None))
     name = "-".join(map(str, line["timeouts"])) + " ms"
     return [name, str(len(values)), *shares, published["median"], published["max"], given_up]
@@ -163,7 +169,7 @@ def _draw_line(axes: Any, line: Dict[str, Any], color: str) -> None:
     count = len(line["milliseconds"])
     shares = [(number + 1) / count for number in range(len(ended))]
     axes.step(ended, shares, where="post", color=color, label="-".join(map(str, line["timeouts"])) + " ms")
-    published = PUBLISHED[tuple(line["timeouts"])]  # type: ignore[index]
+    published = published_for(line)
     axes.plot(published["median"], 0.5, "o", mfc="none", color=color)
     axes.plot(published["max"], 1.0, "^", mfc="none", color=color)
 

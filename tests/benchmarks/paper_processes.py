@@ -21,7 +21,7 @@ from chaos import namespaces
 from chaos.links import Weather
 
 from .figures import describe_machine, machine, summary, table
-from .paper import PUBLISHED
+from .paper import published_for
 from .peers.cluster import Cluster, Stuck
 from .peers.systems import CUT, KILL, SYSTEMS
 
@@ -75,7 +75,7 @@ def describe(result: Dict[str, Any]) -> List[str]:
 
 
 def _row(line: Dict[str, Any]) -> List[Any]:
-    published = PUBLISHED[tuple(line["timeouts"])]  # type: ignore[index]
+    published = published_for(line)
     name = "-".join(map(str, line["timeouts"])) + " ms"
     remark = f"{len(line['stuck'])} times: {line['stuck'][0]}" if line["stuck"] else ""
     figures = summary(each * 1e3 for each in line["seconds"]) if line["seconds"] else {"n": 0}
