@@ -62,7 +62,7 @@ FAULTS = [
         "self.voted_for not in (None, request.sender_id)",
         "False",
         "one vote per term",
-        0,
+        1,
     ),
     Fault(
         "does not save the vote it gives",
@@ -121,7 +121,7 @@ FAULTS = [
         "self._votes.add(response.sender_id)",
         "self._votes.add(f'{response.sender_id} {len(self._votes)}')",
         "a majority elects",
-        7,
+        3,
         CROWDED,
     ),
     Fault(
@@ -165,7 +165,7 @@ FAULTS = [
         "self._stranger(request) or self._leader_is_alive(request, now)",
         "self._stranger(request)",
         "a promise not to vote is kept",
-        1,
+        0,
     ),
     Fault(
         "forgets its promise at a restart",
@@ -182,7 +182,7 @@ FAULTS = [
         "        self._promised_until = now + self.timing.election_timeout\n        self._reset",
         "        self._reset",
         "a promise not to vote is kept",
-        1,
+        0,
     ),
     Fault(
         "keeps half of its promise",
@@ -190,15 +190,15 @@ FAULTS = [
         "if now < self._promised_until:",
         "if now < self._promised_until - self.timing.election_timeout / 2:",
         "a promise not to vote is kept",
-        1,
+        6,
     ),
-    Fault("releases a promise on a broken connection", "election.py", "", "", "a lease rests on promises", 0),
+    Fault("releases a promise on a broken connection", "election.py", "", "", "one lease at a time", 0),
     Fault(
         "releases its promise when any member dies",
         "election.py",
         "if self.leader_id is None or request.node_id != self.leader_id or self._leader:",
         "if self._leader:",
-        "a lease rests on promises",
+        "one lease at a time",
         0,
     ),
     Fault(
@@ -240,7 +240,7 @@ FAULTS = [
         "election.py",
         "if self._leader and now >= self._leader.leads_until:",
         "if False:",
-        "time goes on",
+        "a leader without a lease steps down",
         0,
     ),
     Fault(
@@ -257,7 +257,7 @@ FAULTS = [
         "        self._become_follower(self.current_term, now)\n        self._handover = change",
         "        self._handover = change",
         "leadership is given up before it is handed over",
-        1,
+        0,
     ),
     Fault(
         "obeys an old order to take over",
@@ -265,7 +265,7 @@ FAULTS = [
         "is_rival or request.term < self.current_term or",
         "is_rival or",
         "only a leader lifts the promises made to it",
-        0,
+        1,
         HASTY,
     ),
     Fault(
@@ -274,7 +274,7 @@ FAULTS = [
         "if heartbeat.term < self.current_term:",
         "if False:",
         "the followed leader won its term",
-        1,
+        23,
     ),
     # --- Memberships -----------------------------------------------------------------------------
     Fault(
@@ -300,7 +300,7 @@ FAULTS = [
         "return membership.without(request.node_id)",
         "return membership.without(request.node_id)[1:]",
         "one voter changes at a time",
-        1,
+        0,
         CHURN,
     ),
     Fault(
@@ -317,7 +317,7 @@ FAULTS = [
         "if request.membership_version < own.position:",
         "if False:",
         "votes go to memberships as new as one's own",
-        2,
+        3,
         CHURN,
     ),
     Fault(
@@ -326,7 +326,7 @@ FAULTS = [
         "max(membership.term, self.current_term)",
         "self.current_term",
         "a term is as new as its membership",
-        1,
+        9,
         CHURN,
     ),
     Fault(
@@ -336,7 +336,7 @@ FAULTS = [
         "        if membership.term > self.current_term:\n"
         "            self._become_follower(membership.term, now)\n        self._note",
         "a candidate keeps its membership",
-        60,
+        88,
     ),
     Fault(
         "installs an older membership",
@@ -344,7 +344,7 @@ FAULTS = [
         "if membership.position <= self.membership.position:",
         "if membership.position == self.membership.position:",
         "memberships only get newer",
-        1,
+        0,
         CHURN,
     ),
     Fault(
@@ -362,7 +362,7 @@ FAULTS = [
         "else max(quorum, self.min_nodes)",
         "else quorum",
         "a majority elects",
-        4,
+        3,
         FOUNDING,
     ),
     Fault(
@@ -371,7 +371,7 @@ FAULTS = [
         "self._stranger(request) or self._leader_is_alive(request, now)",
         "self._leader_is_alive(request, now)",
         "votes go to memberships as new as one's own",
-        2,
+        3,
         CHURN,
     ),
     Fault(
@@ -380,7 +380,26 @@ FAULTS = [
         "now < self._abstains_until:\n            return f",
         "False:\n            return f",
         "one vote per term",
+        3,
+        FORGETFUL,
+    ),
+    # --- A first election that does not wait --------------------------------------------------------
+    Fault(
+        "hurries with a majority",
+        "election.py",
+        "if self._is_hurried and self.role is Role.PRE_CANDIDATE:",
+        "if False:",
+        "a promise not to vote is kept",
         0,
+        FORGETFUL,
+    ),
+    Fault(
+        "knows votes that it has not given",
+        "election.py",
+        "membership.term in self._voted_in:",
+        "True:",
+        "a promise not to vote is kept",
+        1,
         FORGETFUL,
     ),
 ]

@@ -16,7 +16,7 @@ from raftlite.simulation import Faults, Network, Simulation, Violation
 from raftlite.simulation.exploration import Bounds, Explorer
 from raftlite.simulation.runs import SETTINGS, simulation_of
 
-DIGEST = "e4f505a9003dd28899ec79b5d3e15db8f3a3ca22856e2f5d1dc661c288878b52"
+DIGEST = "661d82dd9883de87a6254b136bb2f78e3be0d8491640e7f84e3b2bef3b67cd6b"
 
 ROUGH: Dict[str, Any] = {"network": Network.rough(), "faults": Faults.churn()}
 

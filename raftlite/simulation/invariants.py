@@ -206,7 +206,9 @@ class Invariants:
             self._check_timer(election, request, before)
             return
         end, leader_id, _ = self.promise_of.get(election.node_id, (0.0, "", 0))
-        if real < end - 1e-9 and not request.transfer:
+        # Who has lost its disk may agree to a first election, as all must: a leader that still leads does not.
+        is_harmless = request.pre_vote and election.current_term == 0 and leader_id not in self.lease_of
+        if real < end - 1e-9 and not request.transfer and not is_harmless:
             what = f"{election.node_id} grants {request} while it is bound to {leader_id} for {end - real:.3f} s"
             raise Violation("a promise not to vote is kept", what)
         if request.membership_version < election.membership.position:

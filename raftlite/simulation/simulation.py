@@ -38,6 +38,7 @@ from raftlite.messages import (
     LeaderChanged,
     MembershipChanged,
     PeerDown,
+    PeerUp,
     Removed,
     RemoveNode,
     RequestVote,
@@ -260,13 +261,24 @@ class Simulation:
             member.disk = Saved()
             self.invariants.forget_member(node_id, lost_disk=True)
         self._note(node_id, "starts with a new disk" if lost_disk else "starts")
-        member.election = self._election(
-            node_id, member.disk, member.nodes, member.timing, self.min_nodes, self.max_nodes, self._rng
-        )
+        settings = (member.timing, self.min_nodes, self.max_nodes, self._rng)
+        member.election = self._election(node_id, member.disk, member.nodes, *settings, keeps_votes=True)
         member.is_paused = member.is_gone = member.save_fails = False
         member.backlog = []
         member.timer_at = float("inf")
         self._step(member, None, lambda local: self._up(member).start(local))
+        for peer in self.members:
+            if peer != node_id:
+                takes = self._between(*PROOF_TAKES)
+                self._at(self.now + takes, self._connect, (node_id, peer), takes)
+
+    def _connect(self, pair: Tuple[str, str], round_trip: float) -> None:
+        """The transport tells two members that they have reached each other, if they have."""
+        one, other = pair
+        is_cut = pair in self._blocked or (other, one) in self._blocked
+        if not is_cut and all(self.members[node_id].election for node_id in pair):
+            self.tell(one, PeerUp(other, round_trip))
+            self.tell(other, PeerUp(one, round_trip))
 
     def crash(self, node_id: str, proof: bool = True) -> None:
         """`kill -9`: what was not saved is lost. With `proof`, the system tells the peers that the process is gone."""
