@@ -139,10 +139,11 @@ def test_link_to_a_moment_opens_it(replay, trace):
 
 
 def test_recording_is_played_from_where_it_stands_to_its_end(replay, trace):
-    page = replay(f"#i={trace.last - 20}")
-    page.get_by_label("Speed").select_option("8")
+    page = replay(f"#i={trace.last - 100}")
+    page.get_by_label("Speed").select_option("0.25")  # slow enough to be seen playing, on any machine
     page.keyboard.press("Space")
     expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
+    page.get_by_label("Speed").select_option("8")
     page.wait_for_function("last => raftlite.app.frame.i === last && !raftlite.app.time.isPlaying", arg=trace.last)
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
 
