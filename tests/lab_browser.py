@@ -124,7 +124,9 @@ def lab(watch: Any) -> Iterator[Shown]:
     session = Session(real_lab)
     session.fresh()
     assert session.lab is not None
+    session.lab.scale(0.02)  # nobody looks on yet
     session.lab.elected()
+    session.lab.scale(0.2)
     with shown(session, watch()) as page:
         page.page.locator("#leader", has_text="leads in term").wait_for()
         yield page
