@@ -5,7 +5,12 @@ from __future__ import annotations
 import contextlib
 import queue
 import signal
+import time
 from typing import Iterator, Optional
+
+# Seconds that one wait lasts at most: CPython runs no handler for a signal that comes just as a wait begins, or that
+# another thread has received, until the wait is over.
+LONGEST_WAIT = 0.5
 
 
 class Ended:
@@ -24,9 +29,13 @@ class Ended:
 
     def wait(self, timeout: float) -> bool:
         """Whether there was a signal, after `timeout` seconds or as soon as there is."""
-        if self.signal is None:
+        deadline = time.monotonic() + timeout
+        while self.signal is None:
+            remaining = deadline - time.monotonic()
             with contextlib.suppress(queue.Empty):
-                self._wake.get(timeout=timeout)
+                self._wake.get(timeout=max(0.0, min(remaining, LONGEST_WAIT)))
+            if remaining <= 0:
+                break
         return self.signal is not None
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from raftlite.output import EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, print_text
+from raftlite.signals import LONGEST_WAIT
 
 Said = Dict[str, Any]  # what `Status.to_plain` has made; an older member may leave things out
 Ask = Callable[[str], Said]  # asks the member at an address; raises `OSError`
@@ -60,10 +61,12 @@ class Poll:
         for address in wanted:
             self._start(address, results)
         found: Dict[str, Answer] = {}
-        deadline = time.monotonic() + self._timeout + ANSWER_TRAVELS
-        with contextlib.suppress(queue.Empty):
-            while len(found) < len(wanted):
-                answer = results.get(timeout=max(0.0, deadline - time.monotonic()))
+        remaining = self._timeout + ANSWER_TRAVELS
+        deadline = time.monotonic() + remaining
+        while len(found) < len(wanted) and remaining > 0:
+            remaining = deadline - time.monotonic()
+            with contextlib.suppress(queue.Empty):
+                answer = results.get(timeout=max(0.0, min(remaining, LONGEST_WAIT)))
                 found[answer.address] = answer
         late = f"no answer within {self._timeout:g} s"
         return [found.get(address) or Answer(address, None, late) for address in wanted]

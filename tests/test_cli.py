@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from threads import PATIENCE, eventually, is_inside
 from raftlite import demo, output
 from raftlite.cli import main
 from raftlite.member import Member
+from raftlite.signals import stop_signals
 from raftlite.storage import SQLiteStorage
 from raftlite.timing import Timing
 
@@ -172,6 +174,15 @@ def test_a_signal_at_any_moment_ends_the_wait_for_it(start_child):
     )
     child.expect("all of them")
     assert child.wait() == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals here know no threads")
+def test_a_signal_that_another_thread_receives_ends_a_wait_of_an_hour():
+    """CPython has the main thread handle it, but does not wake it; nor does a signal that comes as the wait begins."""
+    with stop_signals() as ended:
+        threading.Timer(0.05, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+        assert ended.wait(timeout=3600.0)
+    assert ended.signal == signal.SIGTERM
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import errno
 import signal
 import socket
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
@@ -25,6 +26,7 @@ from raftlite.nodes.address import host_and_port
 
 DAY = 86_400.0
 LOYAL = Timing(heartbeat_interval=0.05, election_timeout=DAY, message_timeout=0.1)
+UNHURRIED = replace(LOYAL, message_timeout=PATIENCE)  # a handshake may take as long as it likes
 WARY = Timing(heartbeat_interval=0.05, election_timeout=DAY, message_timeout=0.1, trust_refused=False)
 EAGER = Timing(heartbeat_interval=0.02, election_timeout=0.05, message_timeout=0.1)  # campaigns first
 LOOKS = 2  # so often each follower looks whether the leader is gone
@@ -453,7 +455,7 @@ def test_a_leader_that_is_started_again_at_once_has_died(cluster: Any, start_chi
 
 def test_a_second_process_with_the_leaders_id_is_no_proof_of_the_death_of_the_first(listen: Any, node_to: Any) -> None:
     """It dials while everything between the leader and its follower is cut: whoever answers there is not known."""
-    leader, follower = listen("l", timing=LOYAL), listen("f", timing=LOYAL)
+    leader, follower = listen("l", timing=UNHURRIED), listen("f", timing=UNHURRIED)
     with Middleman() as between:
         between.target = leader.address
         connected(node_to("l", between.address, of=follower))

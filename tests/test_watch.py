@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from children import environment
@@ -182,6 +183,24 @@ def test_all_are_asked_at_the_same_time():
     answers = poll.answers(["x", "y", "z", "x"])
     assert [answer.address for answer in answers] == ["x", "y", "z"]
     assert [answer.said["node"] for answer in answers] == ["x", "y", "z"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals here know no threads")
+def test_ctrl_c_that_another_thread_receives_ends_the_wait_for_answers():
+    """CPython has the main thread handle it, but does not wake it; nor does a signal that comes as the wait begins."""
+    go_on = threading.Event()
+
+    def ask(address):
+        time.sleep(0.05)  # until the wait has begun, as a rule
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        go_on.wait(PATIENCE)
+        return {}
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Poll(ask, 3_600.0).answers(["hangs"])
+    finally:
+        go_on.set()
 
 
 @pytest.mark.slow
