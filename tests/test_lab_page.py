@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from lab_browser import PATIENCE, chromium, expect, lab, real_lab, shown, watch  # noqa: F401  # fixtures too
+from lab_browser import PATIENCE, SMALL, chromium, expect, lab, real_lab, shown, watch  # noqa: F401  # fixtures too
 from threads import eventually
 
 from raftlite.lab.session import Session
@@ -252,10 +252,10 @@ def test_note_is_written_by_keyboard(lab):
 # --- Many pages, and none -----------------------------------------------------------------------------
 
 
-def test_eight_pages_and_a_click_under_load(lab, watch):
+def test_twelve_pages_and_a_click_under_load(lab, watch):
     """A stream for each page would use up the six connections that a browser has for a host, and this would hang."""
-    calm = watch(reduced_motion="reduce")
-    others = [calm.open(lab.url) for _ in range(7)]
+    calm = watch(reduced_motion="reduce", viewport=SMALL)
+    others = [calm.open(lab.url) for _ in range(11)]
     for page in others:
         page.locator("#leader", has_text="leads in term").wait_for()
     page = others[-1]
