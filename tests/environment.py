@@ -65,7 +65,9 @@ def make(environment):
 
 def install(environment, extra):
     print(f"Installing raftlite[{extra}] in {environment.name}", flush=True)
-    pip_install = [python_in(environment), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # Python compiles what is imported when it is; most of what comes with the packages never is.
+    pip_install = [python_in(environment), "-m", "pip", "install", "--no-compile", "--quiet"]
+    pip_install += ["--disable-pip-version-check"]
     what_failed = "pip could not install what is needed; its message is above. `make demo` works without a network."
     run([*pip_install, OLDEST_PIP], what_failed)
     run([*pip_install, "--editable", f".[{extra}]"], what_failed)

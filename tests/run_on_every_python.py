@@ -3,10 +3,10 @@
     python3 tests/run_on_every_python.py [arguments for pytest]
 
 Interpreters are looked for on PATH and among pyenv's versions, and each is really started before it counts. Each has an
-environment of its own in .cache/, kept for the next time. One more run at once than there are processors, since many
-tests mostly wait. Each line says whose it is. The quick tests run with each, those marked as slow with the newest;
-`make test-long` is for those marked as long. A line per run sums up, and those of the tests that failed in it; after
-them comes, as the very last line, pytest's own closing line. Standard library only.
+environment of its own in .cache/, kept for the next time; one has that of `make test`. One more run at once than there
+are processors, since many tests mostly wait. Each line says whose it is. The quick tests run with each, those marked as
+slow with the newest; `make test-long` is for those marked as long. A line per run sums up, and those of the tests that
+failed in it; after them comes, as the very last line, pytest's own closing line. Standard library only.
 """
 
 from __future__ import annotations
@@ -135,6 +135,10 @@ def ask(path: Path, minor: int) -> list[Interpreter]:
 
 
 def environment_of(interpreter: Interpreter) -> Path:
+    """That of `make test` where it is of this Python, else one of its own."""
+    made_of = TOP / ".venv" / "made-of.txt"
+    if made_of.exists() and made_of.read_text(encoding="utf-8").startswith(f"{interpreter.version} "):
+        return TOP / ".venv"
     return TOP / ".cache" / "cpython-{}.{}".format(*interpreter.version.split(".")[:2])
 
 
