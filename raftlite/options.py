@@ -195,7 +195,7 @@ def tls_from(options: argparse.Namespace) -> Optional[TlsContext]:
 
 def authkey_from(options: argparse.Namespace, tls: Optional[TlsContext], otherwise: Optional[str] = None) -> bytes:
     """From `--authkey-file`, the variable, or else the file that `otherwise` names."""
-    key = b"" if options.authkey_file else os.environ.get(AUTHKEY_VARIABLE, "").encode()
+    key = b"" if options.authkey_file else os.fsencode(os.environ.get(AUTHKEY_VARIABLE, ""))
     path = options.authkey_file or (None if key else otherwise)
     if path:
         key = _read_key("--authkey-file" if options.authkey_file else "authkey_file", path)

@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import sys
+from argparse import Namespace
 
 import pytest
 
 from raftlite.cli import main
 from raftlite.config import read_config
 from raftlite.errors import ConfigError
-from raftlite.options import AUTHKEY_VARIABLE, settings_from
+from raftlite.options import AUTHKEY_VARIABLE, authkey_from, settings_from
 from raftlite.timing import Timing
 
 COMMAND = "import sys; from raftlite.cli import main; sys.exit(main())"
@@ -148,6 +149,12 @@ WRONG = [
     ("cluster = \n", "is no TOML: "),
     ("cluster = 'a'\ncluster = 'b'\n", "is no TOML: "),
 ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="variables are text there")
+def test_the_key_in_the_variable_may_be_any_bytes(monkeypatch):
+    monkeypatch.setenv(AUTHKEY_VARIABLE, os.fsdecode(b"\xff\xfe secret"))
+    assert authkey_from(Namespace(authkey_file=None), None) == b"\xff\xfe secret"
 
 
 @pytest.mark.parametrize("text, sentence", WRONG, ids=[text.strip() or "nothing" for text, _ in WRONG])
