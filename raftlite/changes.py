@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import List, Optional, Tuple, Union
+from typing import AbstractSet, List, Optional, Tuple, Union
 
 from raftlite.membership import MOST_BYTES, Membership, NodeInfo
 from raftlite.messages import AddNode, ChangeRequest, RemoveNode, TransferLeadership
@@ -21,7 +21,12 @@ def nodes_after(membership: Membership, request: MembershipRequest) -> Tuple[Nod
 
 
 def why_not(
-    membership: Membership, request: MembershipRequest, own_id: str, min_nodes: int, max_nodes: Optional[int]
+    membership: Membership,
+    request: MembershipRequest,
+    own_id: str,
+    min_nodes: int,
+    max_nodes: Optional[int],
+    arbiters: AbstractSet[str] = frozenset(),
 ) -> str:
     """Why `own_id` may not carry out `request`; empty if it may. Both bounds count voters."""
     if isinstance(request, AddNode) and NodeInfo.of(request.node).node_id == own_id:
@@ -29,11 +34,14 @@ def why_not(
     if isinstance(request, AddNode) and sum(node.most_bytes for node in nodes_after(membership, request)) > MOST_BYTES:
         return "the ids and addresses of all members would be too long for one message"
     before = len(membership.voters)
-    after = sum(node.voter for node in nodes_after(membership, request))
+    left = {node.node_id for node in nodes_after(membership, request) if node.voter}
+    after = len(left)
     if max_nodes is not None and before < after > max_nodes:
         return f"the cluster has {before} voters already, and max_nodes is {max_nodes}"
     if before > after < min_nodes:
         return f"only {after} voters would be left, and min_nodes is {min_nodes}"
+    if before > after and left <= arbiters:
+        return f"only arbiters would be left, which never lead: {', '.join(sorted(left))}"
     return ""
 
 

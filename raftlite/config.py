@@ -4,6 +4,7 @@
     data_dir = "/var/lib/beat"              # relative paths begin at the folder of this file
     authkey_file = "/etc/beat/authkey"      # the secret itself has no place in here
     min_nodes = 2                           # and max_nodes
+    arbiters = ["c"]                        # they vote, and never lead
 
     [members]                               # --id says which of them this is
     a = "10.0.0.1:7600"
@@ -55,6 +56,10 @@ def _is_text(value: Any) -> bool:
 _TEXT = _Kind(_is_text, 'a text: write it as "..."')
 _PATH = _Kind(_is_text, 'the path of a file or folder: write it as "..."')
 _COUNT = _Kind(lambda value: type(value) is int and value > 0, "a whole number from 1: write it without quotes")
+_IDS = _Kind(
+    lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+    'a list of ids: write it as ["c"]',
+)
 _NUMBER = _Kind(is_number, "a number: write it without quotes")
 _SWITCH = _Kind(lambda value: isinstance(value, bool), "true or false: write it without quotes")
 _TABLE = _Kind(lambda value: isinstance(value, dict), "a table: begin it with [...] on a line of its own")
@@ -64,7 +69,14 @@ _SECONDS = _Kind(
 )
 _CHOICE = _Kind(lambda value: value in ON_EXIT, 'one of "restart", "resign" and "stop"')
 
-_TOP = {"cluster": _TEXT, "data_dir": _PATH, "authkey_file": _PATH, "min_nodes": _COUNT, "max_nodes": _COUNT}
+_TOP = {
+    "cluster": _TEXT,
+    "data_dir": _PATH,
+    "authkey_file": _PATH,
+    "min_nodes": _COUNT,
+    "max_nodes": _COUNT,
+    "arbiters": _IDS,
+}
 _TABLES: Dict[str, Dict[str, _Kind]] = {
     "timing": {field.name: _SWITCH if field.name == "trust_refused" else _NUMBER for field in fields(Timing)},
     "tls": dict.fromkeys(["cert", "key", "ca"], _PATH),
@@ -132,7 +144,11 @@ def _checked(path: str, content: Dict[str, Any]) -> Config:
     folder = Path(path).parent
     top = {key: _place(folder, content[key]) if _TOP[key] is _PATH else content[key] for key in _TOP if key in content}
     tls = {key: _place(folder, value) for key, value in tables["tls"].items()}
-    return Config(path, top, _members(tables["members"]), tables["timing"], tls, tables["run"])
+    members = _members(tables["members"])
+    for arbiter in top.get("arbiters", []):
+        if arbiter not in members:
+            raise ConfigError(f"arbiters names {arbiter!r}, but [members] has only {', '.join(sorted(members))}")
+    return Config(path, top, members, tables["timing"], tls, tables["run"])
 
 
 def _place(folder: Path, name: str) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, Type, Union
+from typing import Any, Callable, Collection, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple, Type, Union
 
 from raftlite.changes import (
     PATIENCE,
@@ -32,6 +32,7 @@ from raftlite.changes import (
 from raftlite.leader import LeaderState
 from raftlite.membership import (
     Membership,
+    check_arbiters,
     check_bounds,
     check_node_id,
     founding_membership,
@@ -112,8 +113,8 @@ class Election:
     `saved` is what the storage loaded; `nodes` are the other members (`Node`, `NodeInfo` or id). No election starts
     before `min_nodes` voters are known, this one included (default: a majority of the nodes given, at least 2), and
     the cluster never grows beyond `max_nodes` voters. `keeps_votes` says that `saved` outlives the process: then a
-    member that has none has never voted, and need not wait before a first election. Raises `ConfigError` for a setting
-    that is out of bounds.
+    member that has none has never voted, and need not wait before a first election. `arbiters` are voters that never
+    campaign, this member or others. Raises `ConfigError` for a setting that is out of bounds.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class Election:
         max_nodes: Optional[int] = None,
         rng: Optional[random.Random] = None,
         keeps_votes: bool = False,
+        arbiters: Collection[str] = (),
     ) -> None:
         check_node_id(node_id)
         founding = founding_membership(node_id, nodes)
@@ -133,6 +135,7 @@ class Election:
         self.timing = timing
         self.min_nodes = check_bounds(founding, min_nodes, max_nodes)
         self.max_nodes = max_nodes
+        self.arbiters = check_arbiters(founding, arbiters)
         self._rng = rng if rng is not None else random.Random()
 
         # Persistent state on all servers (Figure 2), with the membership in the place of the log.
@@ -593,12 +596,14 @@ class Election:
     def _why_not_successor(self, leader: LeaderState, successor: Optional[str], now: float) -> str:
         if successor is None or successor == self.node_id or successor not in self.membership.voters:
             return f"{successor or 'nobody'} is no other voter of {self.membership}"
+        if successor in self.arbiters:
+            return f"{successor} is an arbiter, which votes and never leads"
         return "" if successor in leader.up(now) else f"{successor} does not answer"
 
     def _successor(self, leader: LeaderState, now: float) -> Optional[str]:
-        """Who was heard from last, but nobody who has declined a short while ago, or does not answer any more."""
+        """Who was heard from last, but nobody who never leads, has declined a short while ago, or answers no more."""
         declined = {voter for voter, until in self._declined.items() if now < until}
-        return leader.heard_from_last(among=leader.up(now) - declined)
+        return leader.heard_from_last(among=leader.up(now) - declined - self.arbiters)
 
     def _hand_over(self, leader: LeaderState, now: float) -> bool:
         """Hand over without being asked for it by a transfer; False where there is nobody to hand over to."""
@@ -641,7 +646,7 @@ class Election:
         """Where this member has handed over in this term, its successor has handed back."""
         if self._handover:
             self._declined[successor] = now + 2 * self.timing.election_timeout
-            reason = f"{successor} may not campaign: it has no vote, abstains or has resigned"
+            reason = f"{successor} may not campaign: it has no vote, never leads, abstains or has resigned"
             self._answer_request(self._handover, "refused", reason)
 
     # --- What the transport knows of the others ----------------------------------------------------
@@ -665,7 +670,7 @@ class Election:
         if self._hurries_until == LONG_AGO:
             self._hurries_until = self._election_at
         if now < self._hurries_until:
-            self._campaign_in_turn(sorted(self.membership.voters), step, now)
+            self._campaign_in_turn(sorted(self._campaigners), step, now)
             self._election_at = min(self._election_at, self._hurries_until)
 
     def _peer_down(self, request: PeerDown, now: float) -> None:
@@ -689,15 +694,15 @@ class Election:
 
     def _take_over_from(self, dead: str, step: float, now: float) -> None:
         """Campaign within milliseconds, beginning with the voter after the dead one."""
-        voters = sorted(self.membership.voters - {dead}, key=lambda voter: (voter < dead, voter))
-        if self.node_id in voters:
+        campaigners = sorted(self._campaigners - {dead}, key=lambda voter: (voter < dead, voter))
+        if self.node_id in campaigners:
             self._leader_died = True
-            self._campaign_in_turn(voters, step, now)
+            self._campaign_in_turn(campaigners, step, now)
 
-    def _campaign_in_turn(self, voters: List[str], step: float, now: float) -> None:
+    def _campaign_in_turn(self, campaigners: List[str], step: float, now: float) -> None:
         """One after the other, so that two of them rarely collide; until somebody leads, again and again."""
         self._retry_after = step
-        self._election_at = now + step * voters.index(self.node_id)
+        self._election_at = now + step * campaigners.index(self.node_id)
 
     def _set_retry_timer(self, now: float) -> None:
         """An election timeout; while it takes over, milliseconds, and twice as many after each attempt."""
@@ -736,7 +741,13 @@ class Election:
     @property
     def _may_campaign(self) -> bool:
         knows_enough = self.membership.term > 0 or len(self.membership.voters) >= self.min_nodes
-        return self.role is not Role.STOPPED and knows_enough and self.node_id in self.membership.voters
+        is_campaigner = self.node_id in self.membership.voters and self.node_id not in self.arbiters
+        return self.role is not Role.STOPPED and knows_enough and is_campaigner
+
+    @property
+    def _campaigners(self) -> FrozenSet[str]:
+        """The voters that may lead."""
+        return self.membership.voters - self.arbiters
 
     @property
     def _votes_needed(self) -> int:
@@ -865,7 +876,7 @@ class Election:
     def _why_not(self, request: MembershipRequest) -> str:
         known = len(self.membership.voters)
         least = 1 if self._is_founding and known < self.min_nodes else self.min_nodes  # a short list may be corrected
-        return why_not(self.membership, request, self.node_id, least, self.max_nodes)
+        return why_not(self.membership, request, self.node_id, least, self.max_nodes, self.arbiters)
 
     # --- Membership: passing requests on to the leader ----------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The member of a pool's election that belongs to no worker: it votes, and passes the lead on if it is elected.
+"""The member of a pool's election that belongs to no worker: it votes, and never leads.
 
 An even number of voters survives one death less than one more voter would: of two workers, none. The keeper is the one
 more. It is a process of its own, since threads of the parent would be in the way of its forks.
@@ -11,12 +11,8 @@ import json
 import signal
 import sys
 
-from raftlite.leadership import Leadership
-from raftlite.member import Member
 from raftlite.seat import KEEPER, Invitation, Lifeline
 from raftlite.timing import Timing
-
-TRY_AGAIN_AFTER = 0.05  # seconds
 
 IGNORED = ("SIGINT", "SIGTERM", "SIGHUP")
 """What ends a program goes to its whole group: the keeper stays until the election ends."""
@@ -41,16 +37,7 @@ def read_invitation() -> Invitation:
 def keep(invitation: Invitation) -> None:
     """Vote until the election is over."""
     lifeline = Lifeline(invitation.lifeline)
-    member = invitation.member(KEEPER)
-    member.on_elected(lambda leadership: pass_on(member, leadership))
-    with member:
+    with invitation.member(KEEPER):
         while not lifeline.has_ended:
             lifeline.wait(None)
     invitation.clear_up()
-
-
-def pass_on(member: Member, leadership: Leadership) -> None:
-    """Hand the lead to a worker. Some voted for this member, so one will take it."""
-    while leadership.valid:
-        member.transfer_leadership()
-        leadership.lost.wait(TRY_AGAIN_AFTER)

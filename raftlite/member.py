@@ -12,12 +12,25 @@ from dataclasses import asdict
 from multiprocessing import current_process
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Type, TypeVar, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Type,
+    TypeVar,
+    Union,
+)
 
 from raftlite.clock import check_timeout
 from raftlite.errors import ConfigError, LeadershipLost, MembershipError, MemberStopped, RaftliteError, StorageError
 from raftlite.leadership import Callback, Callbacks, Leadership
-from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, founding_membership
+from raftlite.membership import Membership, NodeInfo, check_arbiters, check_bounds, check_node_id, founding_membership
 from raftlite.messages import AddNode, RemoveNode
 from raftlite.metrics import Number
 from raftlite.nodes import secure
@@ -49,8 +62,10 @@ class Member:
     `raftlite.tls_context`, encrypts what members say to each other; all of them need one. Votes are saved in
     `data_dir`; without it they are forgotten with the process, and safety then rests on timing (see `MemoryStorage`).
     `voter=False` makes an observer, which follows the leader and never votes. `min_nodes` and `max_nodes` count voters,
-    this one included: no election starts before `min_nodes` are known. `isolated=True` runs the election in a child
-    process, for a program that may hold the interpreter for seconds; the callbacks still run in this one.
+    this one included: no election starts before `min_nodes` are known. `arbiters`, the same on every member, are the
+    ids of voters that never lead: one of three, say, where only two machines can do the work. `isolated=True` runs the
+    election in a child process, for a program that may hold the interpreter for seconds; the callbacks still run in
+    this one.
     `steps`, a `queue.Queue(n)`, gets a `Step` after each thing that the election hears, for whoever watches; what does
     not fit is lost and counted, and the member never waits. An isolated member has none.
 
@@ -74,6 +89,7 @@ class Member:
         timing: Timing = Timing(),
         min_nodes: Optional[int] = None,
         max_nodes: Optional[int] = None,
+        arbiters: Collection[str] = (),
         voter: bool = True,
         isolated: bool = False,
         steps: Optional[queue.Queue[Step]] = None,
@@ -90,7 +106,9 @@ class Member:
         check_timing(timing)
         if not isinstance(voter, bool):
             raise ConfigError(f"voter is {voter!r}, but must be True or False")
-        check_bounds(founding_membership(node_id, [NodeInfo(node_id, voter), *self.peers]), min_nodes, max_nodes)
+        founding = founding_membership(node_id, [NodeInfo(node_id, voter), *self.peers])
+        check_bounds(founding, min_nodes, max_nodes)
+        self._arbiters = check_arbiters(founding, arbiters)
         self._advertise = None if advertise is None else reachable(advertise, "advertise")
         self._authkey, self._cluster = _check_authkey(authkey), _check_cluster(cluster)
         self._ssl_context = secure.checked(ssl_context)
@@ -371,6 +389,7 @@ class Member:
             "timing": asdict(self._timing),
             "min_nodes": self._min_nodes,
             "max_nodes": self._max_nodes,
+            "arbiters": sorted(self._arbiters),
             "voter": self._voter,
             "log_level": logging.getLogger("raftlite").getEffectiveLevel(),
         }
@@ -393,6 +412,7 @@ class Member:
             timing=self._timing,
             min_nodes=self._min_nodes,
             max_nodes=self._max_nodes,
+            arbiters=self._arbiters,
             storage=self._storage,
             inbox=None if self._listener is None else self._listener.inbox,
             node_factory=self._make_node,

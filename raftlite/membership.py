@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, FrozenSet, Iterable, Optional, Tuple
+from typing import Any, Collection, FrozenSet, Iterable, Optional, Tuple
 
 from raftlite.errors import ConfigError
 
@@ -120,6 +120,17 @@ def check_address(address: object) -> None:
     """Raise `ConfigError` unless `address` is a string that every member can save and pass on."""
     if not isinstance(address, str) or len(address) > LONGEST_ADDRESS:
         raise ConfigError(f"address is {address!r:.60}, but must be a string of at most {LONGEST_ADDRESS} characters")
+
+
+def check_arbiters(founding: Membership, arbiters: Collection[str]) -> FrozenSet[str]:
+    """Return the voters that never campaign; raise `ConfigError` where they are no ids, or nobody else could lead."""
+    if isinstance(arbiters, (str, bytes)):
+        raise ConfigError(f"arbiters is {arbiters!r}, but must be several ids, for instance [{arbiters!r}]")
+    for arbiter in arbiters:
+        check_node_id(arbiter)
+    if founding.voters and founding.voters <= set(arbiters):
+        raise ConfigError(f"arbiters is {sorted(arbiters)}, but then no voter of {founding} could ever lead")
+    return frozenset(arbiters)
 
 
 def check_bounds(founding: Membership, min_nodes: Optional[int], max_nodes: Optional[int]) -> int:

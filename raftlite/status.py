@@ -81,7 +81,7 @@ def _explain_answers(status: Status, unreachable: Dict[str, str]) -> str:
     voters = sorted(status.membership.voters)
     missing = [f"{voter} is {unreachable[voter]}" for voter in voters if voter in unreachable]
     if not status.answers:
-        return "; ".join(["waits for a heartbeat before it starts an election", *missing])
+        return "; ".join(["waits for a heartbeat or an election", *missing])
     silent = [voter for voter in voters if voter not in status.answers and voter not in unreachable]
     parts = [f"{len(status.answers)} of {len(voters)} answer", *missing]
     parts += [f"{voter} does not answer" for voter in silent]

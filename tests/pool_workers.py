@@ -100,6 +100,11 @@ def lead(_: Any = None) -> str:
     return current().node_id
 
 
+def leader(_: Any = None) -> str:
+    """Who leads, as a worker sees it that has just joined."""
+    return current().wait_for_leader(PATIENCE)
+
+
 def membership(_: Any = None) -> List[str]:
     current().wait_for_leader(PATIENCE)
     return sorted(current().membership.ids)

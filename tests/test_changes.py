@@ -386,7 +386,7 @@ def test_whoever_asked_for_a_transfer_hears_that_the_successor_declines():
     election = leader()
     election.receive(ChangeRequest(4, "c", 7, "transfer", NodeInfo("b")), 2.125)
     ready = election.receive(TimeoutNow(4, "b"), 2.25)
-    refusal = "b may not campaign: it has no vote, abstains or has resigned"
+    refusal = "b may not campaign: it has no vote, never leads, abstains or has resigned"
     assert sent(ready, ChangeResponse) == {"c": ChangeResponse(4, "a", 7, "refused", refusal)}
 
 

@@ -77,6 +77,15 @@ def test_three_members_elect_a_leader_and_another_one_when_it_stops(addresses, t
         assert status.membership.ids == {"a", "b", "c"}
 
 
+def test_an_arbiter_votes_and_never_leads(addresses, tmp_path):
+    """Two members that can do the work, and a third that makes it a majority when one of them is gone."""
+    with cluster(addresses, data_dir=tmp_path, arbiters=["a"]) as members:
+        first = agree(members)
+        members.pop(first).stop(PATIENCE)
+        second = agree(members)
+        assert {first, second} == {"b", "c"}
+
+
 def test_members_that_never_voted_elect_as_soon_as_they_reach_each_other(addresses, tmp_path):
     """Nobody could be elected within the hour otherwise."""
     with cluster(addresses, data_dir=tmp_path, timing=Timing(election_timeout=3600.0)) as members:

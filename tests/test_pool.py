@@ -114,6 +114,12 @@ def test_every_worker_that_ends_gives_its_slot_back(journal):
     assert {told["slot"] for told in events(journal, "elected")} <= {"w0", "w1", "w2"}
 
 
+def test_no_worker_of_an_even_number_ever_sees_the_keeper_lead(journal):
+    with noted(journal, 2) as election, FORK.Pool(2, initializer=election.join, maxtasksperchild=1) as workers:
+        leaders = workers.map_async(pool_workers.leader, range(8), chunksize=1).get(PATIENCE)
+    assert set(leaders) <= {"w0", "w1"}
+
+
 def test_the_workers_of_a_pool_of_one_lead_one_after_the_other(journal):
     with noted(journal, 1) as election, FORK.Pool(1, initializer=election.join, maxtasksperchild=1) as workers:
         assert workers.map_async(pool_workers.lead, range(3), chunksize=1).get(PATIENCE) == ["w0"] * 3

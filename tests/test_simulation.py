@@ -10,8 +10,9 @@ from typing import Any, Dict
 import pytest
 from harness import seeds
 
-from raftlite import AddNode, ConfigError, RemoveNode, Role, Timing, TransferLeadership
+from raftlite import AddNode, ConfigError, RemoveNode, Role, Stop, Timing, TransferLeadership
 from raftlite.cli import main
+from raftlite.election import Election
 from raftlite.simulation import Faults, Network, Simulation, Violation
 from raftlite.simulation.exploration import Bounds, Explorer
 from raftlite.simulation.runs import SETTINGS, simulation_of
@@ -47,6 +48,34 @@ def test_the_trace_is_the_same_on_every_python() -> None:
 
 
 # --- Seeds ----------------------------------------------------------------------------------------------------
+
+
+class WithArbiter(Election):
+    """Of a cluster whose n1 votes and never leads."""
+
+    def __init__(self, *settings: Any, **more: Any) -> None:
+        super().__init__(*settings, arbiters=["n1"], **more)
+
+    def _become_leader(self, now: float) -> None:
+        assert self.node_id != "n1"
+        super()._become_leader(now)
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 4, 5])
+@pytest.mark.parametrize("seed", seeds(2, 20))
+def test_every_invariant_holds_where_one_voter_never_leads(nodes: int, seed: int) -> None:
+    coverage = Simulation(nodes, seed, election=WithArbiter, **ROUGH).run(60.0)
+    assert coverage.leaders > 0
+
+
+def test_a_quiet_cluster_with_an_arbiter_elects_and_replaces_its_leader() -> None:
+    simulation = settled(3, election=WithArbiter)
+    simulation.advance(1.0)
+    first = simulation.leader
+    assert first is not None and first != "n1"
+    simulation.tell(first, Stop())
+    assert simulation.run_until(lambda: simulation.leader is not None, 0.1)
+    assert {first, simulation.leader} == {"n2", "n3"}
 
 
 @pytest.mark.parametrize("seed", seeds(10, 50))

@@ -209,7 +209,7 @@ def test_a_member_without_answers_says_who_is_silent():
         scene.followers[1].trouble = "unreachable since 3 s (no cable)"
         settle(scene.thread)
         assert scene.thread.status().why == (
-            "waits for a heartbeat before it starts an election; c is unreachable since 3 s (no cable)"
+            "waits for a heartbeat or an election; c is unreachable since 3 s (no cable)"
         )
         scene.pass_time(1.5)
         scene.followers[0].expect(RequestVote)
