@@ -49,7 +49,7 @@ from raftlite.output import (
     log_to_stderr,
     print_text,
 )
-from raftlite.printer import EventPrinter, LeaderlessLog
+from raftlite.printer import LOOKS_EVERY, EventPrinter, LeaderlessLog
 from raftlite.runner import add_run
 from raftlite.signals import Ended, stop_signals
 from raftlite.watch import Cluster, Poll, confirmed, describe, show, watch
@@ -237,7 +237,7 @@ def _run_node(options: argparse.Namespace) -> int:
 def _run_member(member: Member, printer: EventPrinter, log: LeaderlessLog, ended: Ended) -> int:
     with member:
         printer.event("started", address=member.address)
-        while not ended.wait(timeout=0.5) and not printer.output.is_gone:
+        while not ended.wait(timeout=LOOKS_EVERY) and not printer.output.is_gone:
             status = member.status()
             if status.error or status.role is raftlite.Role.STOPPED:
                 return _end_of_stopped_node(member, printer)

@@ -51,7 +51,7 @@ class Guardian:
         self._reason = ""  # why it is being ended: exit, stop or lease
         self._was_killed = False
         self._prctl = _prctl()
-        self._is_reaper = self._prctl is not None and self._prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        self._is_reaper = become_reaper()
         self._wakee, waker = os.pipe()
         for descriptor in (self._wakee, waker):
             os.set_blocking(descriptor, False)
@@ -203,31 +203,36 @@ class Guardian:
 
     def _signal_everything(self, number: int) -> None:
         """The process group, and whoever has left it; a fork that is just being made is found the next time."""
-        outside = [pid for pid, group in self._descendants().items() if group != self._pid]
+        outside = [pid for pid, group in descendants().items() if group != self._pid] if self._is_reaper else []
         with contextlib.suppress(OSError):  # it is empty, or another user's
             os.killpg(self._pid, number)
         for pid in outside:
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
 
-    def _descendants(self) -> Dict[int, int]:
-        """The processes that stem from this one -> their groups; where the system does not say so, none."""
-        if not self._is_reaper:
-            return {}
-        parents, groups = {}, {}
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:
-                continue  # it has ended meanwhile
-            parents[int(name)], groups[int(name)] = int(fields[1]), int(fields[2])
-        found: Set[int] = {os.getpid()}
-        more = found
-        while more:
-            more = {pid for pid, parent in parents.items() if parent in more}
-            found |= more
-        return {pid: groups[pid] for pid in found - {os.getpid()}}
+
+def descendants() -> Dict[int, int]:
+    """The processes that stem from this one -> their groups (Linux)."""
+    parents, groups = {}, {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        parents[int(name)], groups[int(name)] = int(fields[1]), int(fields[2])
+    found: Set[int] = {os.getpid()}
+    more = found
+    while more:
+        more = {pid for pid, parent in parents.items() if parent in more}
+        found |= more
+    return {pid: groups[pid] for pid in found - {os.getpid()}}
+
+
+def become_reaper() -> bool:
+    """Become the parent of whatever stems from this process and loses its own; False where a system knows no such."""
+    prctl = _prctl()
+    return prctl is not None and prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
 def _nothing(number: int, frame: object) -> None:

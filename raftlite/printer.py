@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 TIMEOUTS_BORNE = 3  # election timeouts without a leader before the log says why; an election takes two at most
 SAID_AGAIN = 60.0  # seconds
+LOOKS_EVERY = 0.5  # seconds
 
 
 class EventPrinter:
@@ -57,12 +58,15 @@ class LeaderlessLog:
     def __init__(self, election_timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience = TIMEOUTS_BORNE * election_timeout
         self._clock = clock
-        self._since = clock()
+        self._since = self._looked_at = clock()
         self._said_at: Optional[float] = None
 
     def look(self, status: Status) -> None:
         """To be called again and again, with what the member knows."""
         now = self._clock()
+        if now - self._looked_at > self._patience + LOOKS_EVERY:
+            self._since = now  # nobody has looked for so long, or this process was suspended
+        self._looked_at = now
         if status.leader_id is not None:
             if self._said_at is not None:
                 logger.warning(

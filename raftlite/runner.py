@@ -32,17 +32,17 @@ from raftlite.clock import CLOCK_ID, boot_clock
 from raftlite.config import LONGEST_GRACE, ON_EXIT
 from raftlite.election import Role
 from raftlite.errors import ConfigError
+from raftlite.guardian import become_reaper, descendants
 from raftlite.leadership import Leadership
 from raftlite.member import Member
 from raftlite.options import AUTHKEY_VARIABLE, add_member, settings_from
 from raftlite.output import EX_OK, EX_SOFTWARE, INTERRUPTED, Output, log_to_stderr
-from raftlite.printer import EventPrinter, LeaderlessLog
+from raftlite.printer import LOOKS_EVERY, EventPrinter, LeaderlessLog
 from raftlite.timing import Timing, is_number
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
 GRACE = 10.0  # seconds
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a command that has ended by itself is started again
-LOOK_EVERY = 0.5  # seconds, at a member without a command
 PATIENCE = 1.0  # seconds beyond the guardian's time until it is taken for stopped
 GUARDIAN = Path(__file__).with_name("guardian.py")
 _PASSED_ON = [name for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH") if hasattr(signal, name)]
@@ -234,7 +234,7 @@ class Runner:
         """Runs on the callbacks' thread, and returns when the command is gone."""
         done = threading.Event()
         self._happenings.put(("lost", done))
-        while not self._is_over.is_set() and not done.wait(LOOK_EVERY):
+        while not self._is_over.is_set() and not done.wait(LOOKS_EVERY):
             pass
 
     def _let_go(self) -> None:
@@ -264,8 +264,8 @@ class Runner:
         if self._is_running:
             return self._look_every
         if self._leadership is None:
-            return LOOK_EVERY
-        return min(LOOK_EVERY, max(0.01, self._start_at - boot_clock()))
+            return LOOKS_EVERY
+        return min(LOOKS_EVERY, max(0.01, self._start_at - boot_clock()))
 
     def _renew(self) -> None:
         """Tell the guardian until when the lease holds."""
@@ -281,6 +281,8 @@ class Runner:
         if self._is_running or leadership is None or self._ended_by or self._code is not None or now < self._start_at:
             return
         remaining = leadership.remaining
+        if remaining <= 0:
+            return  # as `on_lost` is about to say
         if remaining <= self._plan.reserve:
             self._warn_of_short_lease(now, remaining)
             return
@@ -389,7 +391,7 @@ class Runner:
             self._member.resign()
 
     def _unguarded(self) -> None:
-        """Somebody has killed the guardian. On Linux the command has gone with it; what it has started may not have."""
+        """Somebody has killed the guardian. On Linux the command has gone with it; what it has started has not."""
         if self._is_running and self._pid:
             self._guardian.kill_what_is_left_of(self._pid)
         self._is_running = False
@@ -414,6 +416,7 @@ class _Guardian:
         self._is_closing = False
 
     def __enter__(self) -> _Guardian:
+        self._is_reaper = become_reaper()  # should the guardian be killed, it is what it has started that is left
         self._line, theirs = socket.socketpair()
         with theirs:
             theirs.set_inheritable(True)
@@ -452,11 +455,26 @@ class _Guardian:
 
     def kill_what_is_left_of(self, group: int) -> None:
         """Kill what is left of the command; it is still seen until whoever is its parent now looks at it."""
+        self._popen.poll()
         give_up_at = boot_clock() + PATIENCE
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            while boot_clock() < give_up_at:
-                os.killpg(group, signal.SIGKILL)
-                threading.Event().wait(0.01)
+        while boot_clock() < give_up_at and (self._kill_descendants() or self._kill_group(group)):
+            threading.Event().wait(0.01)
+
+    def _kill_descendants(self) -> bool:
+        """Whether there were any: of a command whose guardian is gone, this process is the parent."""
+        left = descendants() if self._is_reaper else {}
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+        return bool(left)
+
+    def _kill_group(self, group: int) -> bool:
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
 
     def close(self) -> None:
         """Let it end, with whatever it runs."""

@@ -290,12 +290,12 @@ def test_nothing_is_left_of_a_command_that_forks_away(start, end):
 def test_a_command_whose_guardian_is_killed_dies_with_it(start):
     """Nobody could end it in time any more."""
     source = f"import raftlite.runner; raftlite.runner.PATIENCE = 0.05; {PLAIN}"
-    wrapper = start("sh", "-c", "sleep 100 & echo $!; wait", source=source)
+    wrapper = start("sh", "-c", "sleep 100 & echo $!; setsid sleep 100 & echo $!; wait", source=source)
     pid = wrapper.running()
-    of_command = eventually(lambda: wrapper.printed.split(), "a process of the command's own")
+    of_command = eventually(lambda: wrapper.printed.split()[1:] and wrapper.printed.split(), "its two processes")
     os.kill(wrapper.guardian(), signal.SIGKILL)
     assert wrapper.wait() == 70
-    eventually(lambda: all(map(is_dead, (pid, int(of_command[0])))), "the end of the command")
+    assert all(map(is_gone, (pid, *map(int, of_command))))
     assert wrapper.events("unguarded")
 
 
@@ -628,6 +628,7 @@ def test_the_command_of_a_stopped_wrapper_is_gone_before_another_begins(start, t
     assert (ended["why"], ended["killed"]) == ("lease", True)
     eventually(lambda: first.events()[-1]["leader"] == second.node_id, "following the other")
     assert not first.events("stopped")
+    assert "too short" not in first.said and "no leader for" not in first.said
     trio.wrappers = {second.node_id: second, **trio.wrappers}
     second.popen.kill()
     trio.stop()

@@ -25,7 +25,7 @@ from threads import PATIENCE, Clock, a_candidate, a_leader, eventually, settle
 from raftlite import Heartbeat, Member, Timing
 from raftlite.cli import main
 from raftlite.membership import NodeInfo, founding_membership
-from raftlite.printer import SAID_AGAIN, LeaderlessLog
+from raftlite.printer import LOOKS_EVERY, SAID_AGAIN, LeaderlessLog
 from raftlite.status import Role, Status
 from raftlite.watch import Answer, Cluster, Poll, confirmed, describe
 
@@ -401,21 +401,37 @@ def test_the_log_says_why_there_is_no_leader_then_rarely_and_once_more_at_the_en
     nobody = Status("a", Role.FOLLOWER, 0, None, founding_membership("a", [NodeInfo("b")]), 2, why="b is unreachable")
     somebody = Status("a", Role.FOLLOWER, 1, "b", nobody.membership, 2)
 
-    def after(seconds, status):
+    def within(seconds, status):
         caplog.clear()
-        clock.now += seconds
-        log.look(status)
+        for _ in range(int(seconds / LOOKS_EVERY)):
+            clock.now += LOOKS_EVERY
+            log.look(status)
         return [record.getMessage() for record in caplog.records]
 
-    assert after(2.0, nobody) == []
-    assert after(1.0, nobody) == ["a: no leader for 3 s: b is unreachable"]
-    assert after(SAID_AGAIN - 1.0, nobody) == []
-    assert after(1.0, nobody) == ["a: no leader for 63 s: b is unreachable"]
-    assert after(2.0, somebody) == ["a: b leads, after 65 s without a leader"]
-    assert after(2.0, somebody) == []
-    assert after(2.0, nobody) == []
-    assert after(0.5, somebody) == []
-    assert after(3.0, nobody) == ["a: no leader for 3 s: b is unreachable"]
+    assert within(2.0, nobody) == []
+    assert within(1.0, nobody) == ["a: no leader for 3 s: b is unreachable"]
+    assert within(SAID_AGAIN - 1.0, nobody) == []
+    assert within(2.0, nobody) == ["a: no leader for 63 s: b is unreachable"]
+    assert within(0.5, somebody) == ["a: b leads, after 64 s without a leader"]
+    assert within(2.0, somebody) == []
+    assert within(2.0, nobody) == []
+    assert within(0.5, somebody) == []
+    assert within(3.0, nobody) == ["a: no leader for 3 s: b is unreachable"]
+
+
+def test_a_program_that_was_suspended_does_not_say_that_nobody_led_meanwhile(caplog):
+    """It cannot know; nor can one that had no reason to look, as while its command runs."""
+    clock = Clock()
+    log = LeaderlessLog(1.0, clock)
+    nobody = Status("a", Role.FOLLOWER, 1, None, founding_membership("a", [NodeInfo("b")]), 2, why="b is unreachable")
+    log.look(nobody)
+    clock.now += 12.0
+    log.look(nobody)
+    assert not caplog.records
+    for _ in range(6):
+        clock.now += LOOKS_EVERY
+        log.look(nobody)
+    assert [record.getMessage() for record in caplog.records] == ["a: no leader for 3 s: b is unreachable"]
 
 
 @pytest.mark.slow
