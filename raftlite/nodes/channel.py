@@ -270,7 +270,7 @@ class Channel(forks.Forkable):
         """Raise `Refused` unless both ends know the key."""
         self.shake_hands()
         self._handshake = _Handshake(self, authkey)
-        with refusing("authentication failed"):
+        with refusing():
             answer_challenge(cast(Any, self._handshake), _derive(authkey, "dialler"))
             deliver_challenge(cast(Any, self._handshake), _derive(authkey, "listener"))
 
@@ -278,7 +278,7 @@ class Channel(forks.Forkable):
         """Raise `Refused` unless both ends know the key."""
         self.shake_hands()
         self._handshake = _Handshake(self, authkey)
-        with refusing("authentication failed"):
+        with refusing():
             deliver_challenge(cast(Any, self._handshake), _derive(authkey, "dialler"))
             answer_challenge(cast(Any, self._handshake), _derive(authkey, "listener"))
 
@@ -289,7 +289,7 @@ class Channel(forks.Forkable):
 
     def recv_hello(self) -> Dict[str, Any]:
         """Read one JSON object. Raises `Refused` for one that is late, lacking or altered, `MalformedMessage`."""
-        with refusing("the connection ended during the handshake"):
+        with refusing():
             frame = self.recv_bytes(SEAL_BYTES + MAX_MESSAGE_BYTES)
         seal, data = frame[:SEAL_BYTES], frame[SEAL_BYTES:]
         if not hmac.compare_digest(seal, self._handshake.seal(data)):
@@ -347,7 +347,7 @@ def _derive(authkey: bytes, purpose: str) -> bytes:
 
 
 @contextlib.contextmanager
-def refusing(what: str) -> Iterator[None]:
+def refusing(what: str = "") -> Iterator[None]:
     """Turn whatever goes wrong in the body into `Refused`, with `what` before the reason where it has none yet."""
     try:
         yield
@@ -356,14 +356,16 @@ def refusing(what: str) -> Iterator[None]:
     except _HANDSHAKE_ERRORS as error:
         kinds = {AuthenticationError: Disagreed, EOFError: BrokenOff, ConnectionError: BrokenOff}
         kind = next((kinds[each] for each in kinds if isinstance(error, each)), Refused)
-        raise kind(f"{what}: {_in_words(error)}") from None
+        raise kind(f"{what}: {_in_words(error)}" if what else _in_words(error)) from None
 
 
 def _in_words(error: BaseException) -> str:
     if isinstance(error, AuthenticationError):
-        return "the keys differ"
+        return "authentication failed: the keys differ"
     if isinstance(error, EOFError):
-        return "the connection ended"
+        return "the connection ended during the handshake"
+    if isinstance(error, ConnectionError):
+        return f"the connection ended during the handshake: {error.strerror or error}"
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error) if isinstance(error, MalformedMessage) else "the other side speaks another protocol"

@@ -177,9 +177,10 @@ class ConnectionListener:
 
     def _why_refuse(self, hello: Dict[str, Any], channel: Channel) -> str:
         if hello.get("protocol") != PROTOCOL:
-            return f"protocol {shorten(hello.get('protocol'))} is spoken there, but {PROTOCOL} here"
+            return f"{_who(hello)} speaks protocol {shorten(hello.get('protocol'))}, but {self.node_id} {PROTOCOL}"
         if hello.get("cluster") != self.identity.cluster:
-            return f"cluster is {shorten(hello.get('cluster'))} there, but {self.identity.cluster!r} here"
+            theirs, ours = shorten(hello.get("cluster")), self.identity.cluster
+            return f"{_who(hello)} names the cluster {theirs}, but {self.node_id} names it {ours!r}"
         if hello.get("kind") == "request":
             return "" if self.answer_request else "no requests are answered here"
         if hello.get("to") != self.node_id:
@@ -346,6 +347,11 @@ def _hear(visitor: _Visitor, data: bytes) -> Message:
     if message.sender_id != visitor.node_id:
         raise MalformedMessage(f"a message of {message.sender_id} came over the connection of {visitor.node_id}")
     return message
+
+
+def _who(hello: Dict[str, Any]) -> str:
+    """In a sentence that both sides read, "here" and "there" would be wrong for one of them."""
+    return "the command" if hello.get("kind") == "request" else shorten(hello.get("node_id")).strip("'")
 
 
 def _host(remote: str) -> str:
