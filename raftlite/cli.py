@@ -324,6 +324,8 @@ def _run_status(options: argparse.Namespace) -> int:
         watch(poll, addresses, options.json, options.interval)
     answers = poll.answers(addresses)
     if len(addresses) == 1 and answers[0].said is None:
+        if options.json:
+            print_text(json.dumps(answers[0].to_plain()))
         return _fail(options, answers[0].error, EX_UNAVAILABLE)
     print_text(show(answers, options.json))
     cluster = Cluster(answers)

@@ -87,7 +87,8 @@ class SQLiteFencingGate:
     def admit(self, connection: sqlite3.Connection, token: int) -> Iterator[sqlite3.Connection]:
         """Run the body in a transaction that begins with `check` and is committed at the end of the body.
 
-        An exception rolls it back and passes through. Raises as `check` does.
+        The body itself neither commits nor rolls back. An exception rolls it back and passes through. Raises as `check`
+        does.
         """
         began_here = not connection.in_transaction
         if began_here:

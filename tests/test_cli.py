@@ -649,6 +649,16 @@ def test_a_listener_that_says_nothing_exits_with_69(capsys):
     assert line == f"raftlite status: {address}: no answer in time"
 
 
+def test_with_json_whoever_says_nothing_is_an_object_too(capsys, tmp_path):
+    """As it is one of several."""
+    nobody = str(tmp_path / "nobody.sock")
+    assert main(["status", "--json", nobody]) == 69
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert answer["address"] == nobody and "No such file" in answer["error"]
+    assert answer["error"] in said.err
+
+
 def test_another_key_or_another_cluster_exits_with_69_and_says_so(capsys, monkeypatch, tmp_path):
     """Both sides know why."""
     with alone(tmp_path, cluster="production") as member:

@@ -350,7 +350,7 @@ FAULTS = [
     Fault(
         "an observer campaigns",
         "election.py",
-        "knows_enough and self.node_id in self.membership.voters",
+        "self.node_id in self.membership.voters and self.node_id not in self.arbiters",
         "knows_enough",
         "only voters campaign",
         0,

@@ -153,7 +153,10 @@ def test_the_table_tells_what_happens_when_a_leader_is_stopped(steps: Steps) -> 
     steps.expect("it is stopped")
 
 
-def test_the_table_tells_what_happens_when_on_elected_raises(steps: Steps, log: Any) -> None:
+def test_the_table_tells_what_happens_when_on_elected_raises(log: Any) -> None:
+    member = Member("a", min_nodes=1, timing=QUICK)
+    steps = Steps({}, member)
+
     class Watch(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.exc_info:
@@ -163,13 +166,16 @@ def test_the_table_tells_what_happens_when_on_elected_raises(steps: Steps, log: 
     logging.getLogger("raftlite").addHandler(watch)
     try:
 
+        @member.on_elected
         def elected(leadership: Leadership) -> None:
             steps.note("`on_elected`")
             raise RuntimeError("the program's own")
 
-        steps.watch_callbacks()
-        steps.leader.on_elected(elected)
-        steps.expect("its `on_elected` raises")
+        member.on_lost(steps.note_loss)
+        member.on_lost(lambda leadership: steps.note("`on_lost`"))
+        member.on_leader_changed(lambda leader_id, term: steps.note("`on_leader_changed`"))
+        with member:
+            steps.expect("its `on_elected` raises")
     finally:
         logging.getLogger("raftlite").removeHandler(watch)
 
