@@ -36,7 +36,7 @@ lab:
 	@PYTHONPATH="$(CURDIR)" exec $(PYTHON) -m raftlite lab $(ARGS)
 
 test:
-	@$(PYTHON) tests/environment.py .venv test
+	@$(PYTHON) tests/environment.py .venv quick
 	.venv/bin/python -m pytest -m "not slow" $(ARGS)
 
 check:

@@ -3,7 +3,7 @@
     python3 tests/run_on_every_python.py [arguments for pytest]
 
 Interpreters are looked for on PATH and among pyenv's versions, and each is really started before it counts. Each has an
-environment of its own in .cache/, kept for the next time; one has that of `make test`. Two more runs at once than there
+environment of its own in .cache/, kept for the next time; one has that of `make test`. One more run at once than there
 are processors, since many tests mostly wait. Each line says whose it is. The quick tests run with each, those marked as
 slow with the newest; `make test-long` is for those marked as long. A line per run sums up, and those of the tests that
 failed in it; after them comes, as the very last line, pytest's own closing line. Standard library only.
@@ -67,11 +67,14 @@ def main() -> None:
     interpreters = [interpreter for interpreter in map(find, MINOR_VERSIONS) if interpreter and interpreter.has_venv]
     if not interpreters:
         sys.exit("No CPython from 3.9 to 3.13 here can make a virtual environment (on Debian: install python3-venv).")
-    longest = Run(interpreters[-1], SLOW)
-    runs = [longest, *(Run(interpreter, QUICK) for interpreter in reversed(interpreters))]
+    newest = interpreters[-1]  # runs the slow tests too, and first, as that takes longest
+    runs = [Run(newest, SLOW), *(Run(interpreter, QUICK) for interpreter in reversed(interpreters))]
     # One environment after the other, as pip builds in this very folder; the next while tests run with those before.
-    with ThreadPoolExecutor(1) as one_at_a_time, ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool:
-        prepared = {run.interpreter: one_at_a_time.submit(has_environment, run.interpreter) for run in runs[1:]}
+    with ThreadPoolExecutor(1) as one_at_a_time, ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+        prepared = {
+            interpreter: one_at_a_time.submit(has_environment, interpreter, "test" if interpreter is newest else "quick")
+            for interpreter in reversed(interpreters)
+        }
         results = list(pool.map(lambda run: run_if_prepared(run, prepared[run.interpreter]), runs))
     sum_up(results[::-1])
 
@@ -142,9 +145,9 @@ def environment_of(interpreter: Interpreter) -> Path:
     return TOP / ".cache" / "cpython-{}.{}".format(*interpreter.version.split(".")[:2])
 
 
-def has_environment(interpreter: Interpreter) -> bool:
-    """Make it, or find that it is there."""
-    command = [interpreter.path, TOP / "tests" / "environment.py", environment_of(interpreter), "test"]
+def has_environment(interpreter: Interpreter, extra: str) -> bool:
+    """Make it, or find that it is there. The packages that the examples are about are for the slow tests alone."""
+    command = [interpreter.path, TOP / "tests" / "environment.py", environment_of(interpreter), extra]
     return subprocess.run(command).returncode == 0
 
 

@@ -364,7 +364,7 @@ def test_a_member_that_is_killed_while_frozen_has_heard_nothing_of_what_waited()
 @pytest.mark.parametrize("backend", ["virtual", "threads", "processes"])
 def test_a_member_that_is_killed_while_frozen_has_saved_nothing_of_what_waited(backend):
     """A vote that it was asked for meanwhile is not cast."""
-    with Lab(5, backend=backend, seed=4, scale=0.02) as lab:
+    with Lab(5, backend=backend, seed=4, scale=0.1 if backend == "processes" else 0.02) as lab:
         leader = lab.elected()
         term = lab.state(leader).term
         victim = others(lab, leader)[0]

@@ -24,7 +24,8 @@ KEY = b"the secret that all members share"
 def alone(node_id="a", **settings):
     """A cluster of one, which leads at once."""
     settings.setdefault("min_nodes", 1)
-    return Member(node_id, timing=TIMING, **settings)
+    settings.setdefault("timing", TIMING)
+    return Member(node_id, **settings)
 
 
 # --- Several members -----------------------------------------------------------------------------------------------
@@ -228,6 +229,7 @@ def test_callbacks_may_be_given_as_arguments_or_by_decorators():
     """They come in pairs and in order, also when the member stops and starts again."""
     calls = queue.Queue()
     member = alone(
+        timing=Timing(election_timeout=60.0),  # on a machine that is too busy for a lease there are more of both
         on_elected=lambda leadership: calls.put(("elected", leadership.token)),
         on_lost=lambda leadership: calls.put(("lost", leadership.token)),
         on_leader_changed=lambda leader_id, term: calls.put((leader_id, term)),
