@@ -71,10 +71,10 @@ def main() -> None:
     runs = [Run(newest, SLOW), *(Run(interpreter, QUICK) for interpreter in reversed(interpreters))]
     # One environment after the other, as pip builds in this very folder; the next while tests run with those before.
     with ThreadPoolExecutor(1) as one_at_a_time, ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
-        prepared = {
-            interpreter: one_at_a_time.submit(has_environment, interpreter, "test" if interpreter is newest else "quick")
-            for interpreter in reversed(interpreters)
-        }
+        prepared = {}
+        for interpreter in reversed(interpreters):
+            extra = "test" if interpreter is newest else "quick"
+            prepared[interpreter] = one_at_a_time.submit(has_environment, interpreter, extra)
         results = list(pool.map(lambda run: run_if_prepared(run, prepared[run.interpreter]), runs))
     sum_up(results[::-1])
 
