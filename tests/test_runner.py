@@ -289,8 +289,7 @@ def test_nothing_is_left_of_a_command_that_forks_away(start, end):
 @linux
 def test_a_command_whose_guardian_is_killed_dies_with_it(start):
     """Nobody could end it in time any more."""
-    source = f"import raftlite.runner; raftlite.runner.PATIENCE = 0.05; {PLAIN}"
-    wrapper = start("sh", "-c", "sleep 100 & echo $!; setsid sleep 100 & echo $!; wait", source=source)
+    wrapper = start("sh", "-c", "sleep 100 & echo $!; setsid sleep 100 & echo $!; wait")
     pid = wrapper.running()
     of_command = eventually(lambda: wrapper.printed.split()[1:] and wrapper.printed.split(), "its two processes")
     os.kill(wrapper.guardian(), signal.SIGKILL)
