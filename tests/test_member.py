@@ -413,7 +413,7 @@ def test_a_member_does_not_start_beside_a_callback_of_its_former_life():
             member.start()
         assert not member.is_leader
         gate.open()
-        eventually(lambda: threads_of("a") == [], "ended")
+        eventually(lambda: not member._thread.is_alive, "ended")
     with member:
         member.wait_until_leader(PATIENCE)
     began_and_ended = [("elected", 1), ("lost", 1), ("elected", 2), ("lost", 2)]

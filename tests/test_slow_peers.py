@@ -147,7 +147,7 @@ def test_three_sick_peers_of_seven_cost_the_others_nothing(sick: Sick, folder: P
             attempts = count.dials[address] - dials[address]
             assert attempts * 2 < HEARTBEATS, "the heartbeats waited for the attempts to connect"
         assert all(len(node._queue) <= connection.QUEUE_LENGTH for node in nodes.values())
-        assert all(node.trouble for node in nodes.values())
+        eventually(lambda: all(node.trouble for node in nodes.values()), "in trouble")
 
 
 @pytest.mark.slow
