@@ -72,5 +72,5 @@ wheel:
 	.venv/bin/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv .cache .*_cache .coverage* .raftlite-data */.raftlite-data build dist *.egg-info
+	rm -rf .venv .cache .*_cache .raftlite-data */.raftlite-data build dist *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

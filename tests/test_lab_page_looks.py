@@ -52,6 +52,7 @@ OVERFLOW = """() => {
 }"""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("deficiency", ["deuteranopia", "protanopia", "tritanopia", "achromatopsia"])
 def test_screens_for_other_eyes_are_kept(replay, trace, deficiency):
     """To be looked at: letters and shapes must do without the colours."""

@@ -6,8 +6,9 @@ What the simulator proves of an election is therefore proved of the very code th
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Set, Tuple
+from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Set, Tuple
 
 import pytest
 
@@ -52,8 +53,13 @@ def places_of_files() -> List[Tuple[Path, str]]:
     return [(path, path.relative_to(PACKAGE).parts[0].split(".")[0]) for path in files]
 
 
-def imports_of(path: Path) -> Iterator[str]:
+@functools.cache
+def imports_of(path: Path) -> FrozenSet[str]:
     """The full names of what a file imports, wherever in the file it does so."""
+    return frozenset(_imports_of(path))
+
+
+def _imports_of(path: Path) -> Iterator[str]:
     package = ("raftlite", *path.relative_to(PACKAGE).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
