@@ -26,7 +26,7 @@ def why_not(
     own_id: str,
     min_nodes: int,
     max_nodes: Optional[int],
-    arbiters: AbstractSet[str] = frozenset(),
+    witnesses: AbstractSet[str] = frozenset(),
 ) -> str:
     """Why `own_id` may not carry out `request`; empty if it may. Both bounds count voters."""
     if isinstance(request, AddNode) and NodeInfo.of(request.node).node_id == own_id:
@@ -40,8 +40,8 @@ def why_not(
         return f"the cluster has {before} voters already, and max_nodes is {max_nodes}"
     if before > after < min_nodes:
         return f"only {after} voters would be left, and min_nodes is {min_nodes}"
-    if before > after and left <= arbiters:
-        return f"only arbiters would be left, which never lead: {', '.join(sorted(left))}"
+    if before > after and left <= witnesses:
+        return f"only witnesses would be left, which never lead: {', '.join(sorted(left))}"
     return ""
 
 

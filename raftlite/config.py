@@ -4,7 +4,7 @@
     data_dir = "/var/lib/beat"              # relative paths begin at the folder of this file
     authkey_file = "/etc/beat/authkey"      # the secret itself has no place in here
     min_nodes = 2                           # and max_nodes
-    arbiters = ["c"]                        # they vote, and never lead
+    witnesses = ["c"]                       # they vote, and never lead
 
     [members]                               # --id says which of them this is
     a = "10.0.0.1:7600"
@@ -75,7 +75,7 @@ _TOP = {
     "authkey_file": _PATH,
     "min_nodes": _COUNT,
     "max_nodes": _COUNT,
-    "arbiters": _IDS,
+    "witnesses": _IDS,
 }
 _TABLES: Dict[str, Dict[str, _Kind]] = {
     "timing": {field.name: _SWITCH if field.name == "trust_refused" else _NUMBER for field in fields(Timing)},
@@ -145,9 +145,9 @@ def _checked(path: str, content: Dict[str, Any]) -> Config:
     top = {key: _place(folder, content[key]) if _TOP[key] is _PATH else content[key] for key in _TOP if key in content}
     tls = {key: _place(folder, value) for key, value in tables["tls"].items()}
     members = _members(tables["members"])
-    for arbiter in top.get("arbiters", []):
-        if arbiter not in members:
-            raise ConfigError(f"arbiters names {arbiter!r}, but [members] has only {', '.join(sorted(members))}")
+    for witness in top.get("witnesses", []):
+        if witness not in members:
+            raise ConfigError(f"witnesses names {witness!r}, but [members] has only {', '.join(sorted(members))}")
     return Config(path, top, members, tables["timing"], tls, tables["run"])
 
 

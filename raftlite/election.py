@@ -32,9 +32,9 @@ from raftlite.changes import (
 from raftlite.leader import LeaderState
 from raftlite.membership import (
     Membership,
-    check_arbiters,
     check_bounds,
     check_node_id,
+    check_witnesses,
     founding_membership,
 )
 from raftlite.messages import (
@@ -113,7 +113,7 @@ class Election:
     `saved` is what the storage loaded; `nodes` are the other members (`Node`, `NodeInfo` or id). No election starts
     before `min_nodes` voters are known, this one included (default: a majority of the nodes given, at least 2), and
     the cluster never grows beyond `max_nodes` voters. `keeps_votes` says that `saved` outlives the process: then a
-    member that has none has never voted, and need not wait before a first election. `arbiters` are voters that never
+    member that has none has never voted, and need not wait before a first election. `witnesses` are voters that never
     campaign, this member or others. Raises `ConfigError` for a setting that is out of bounds.
     """
 
@@ -127,7 +127,7 @@ class Election:
         max_nodes: Optional[int] = None,
         rng: Optional[random.Random] = None,
         keeps_votes: bool = False,
-        arbiters: Collection[str] = (),
+        witnesses: Collection[str] = (),
     ) -> None:
         check_node_id(node_id)
         founding = founding_membership(node_id, nodes)
@@ -135,7 +135,7 @@ class Election:
         self.timing = timing
         self.min_nodes = check_bounds(founding, min_nodes, max_nodes)
         self.max_nodes = max_nodes
-        self.arbiters = check_arbiters(founding, arbiters)
+        self.witnesses = check_witnesses(founding, witnesses)
         self._rng = rng if rng is not None else random.Random()
 
         # Persistent state on all servers (Figure 2), with the membership in the place of the log.
@@ -596,14 +596,14 @@ class Election:
     def _why_not_successor(self, leader: LeaderState, successor: Optional[str], now: float) -> str:
         if successor is None or successor == self.node_id or successor not in self.membership.voters:
             return f"{successor or 'nobody'} is no other voter of {self.membership}"
-        if successor in self.arbiters:
-            return f"{successor} is an arbiter, which votes and never leads"
+        if successor in self.witnesses:
+            return f"{successor} is a witness, which votes and never leads"
         return "" if successor in leader.up(now) else f"{successor} does not answer"
 
     def _successor(self, leader: LeaderState, now: float) -> Optional[str]:
         """Who was heard from last, but nobody who never leads, has declined a short while ago, or answers no more."""
         declined = {voter for voter, until in self._declined.items() if now < until}
-        return leader.heard_from_last(among=leader.up(now) - declined - self.arbiters)
+        return leader.heard_from_last(among=leader.up(now) - declined - self.witnesses)
 
     def _hand_over(self, leader: LeaderState, now: float) -> bool:
         """Hand over without being asked for it by a transfer; False where there is nobody to hand over to."""
@@ -741,13 +741,13 @@ class Election:
     @property
     def _may_campaign(self) -> bool:
         knows_enough = self.membership.term > 0 or len(self.membership.voters) >= self.min_nodes
-        is_campaigner = self.node_id in self.membership.voters and self.node_id not in self.arbiters
+        is_campaigner = self.node_id in self.membership.voters and self.node_id not in self.witnesses
         return self.role is not Role.STOPPED and knows_enough and is_campaigner
 
     @property
     def _campaigners(self) -> FrozenSet[str]:
         """The voters that may lead."""
-        return self.membership.voters - self.arbiters
+        return self.membership.voters - self.witnesses
 
     @property
     def _votes_needed(self) -> int:
@@ -876,7 +876,7 @@ class Election:
     def _why_not(self, request: MembershipRequest) -> str:
         known = len(self.membership.voters)
         least = 1 if self._is_founding and known < self.min_nodes else self.min_nodes  # a short list may be corrected
-        return why_not(self.membership, request, self.node_id, least, self.max_nodes, self.arbiters)
+        return why_not(self.membership, request, self.node_id, least, self.max_nodes, self.witnesses)
 
     # --- Membership: passing requests on to the leader ----------------------------------------------
 

@@ -30,7 +30,7 @@ from typing import (
 from raftlite.clock import check_timeout
 from raftlite.errors import ConfigError, LeadershipLost, MembershipError, MemberStopped, RaftliteError, StorageError
 from raftlite.leadership import Callback, Callbacks, Leadership
-from raftlite.membership import Membership, NodeInfo, check_arbiters, check_bounds, check_node_id, founding_membership
+from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, check_witnesses, founding_membership
 from raftlite.messages import AddNode, RemoveNode
 from raftlite.metrics import Number
 from raftlite.nodes import secure
@@ -62,7 +62,7 @@ class Member:
     `raftlite.tls_context`, encrypts what members say to each other; all of them need one. Votes are saved in
     `data_dir`; without it they are forgotten with the process, and safety then rests on timing (see `MemoryStorage`).
     `voter=False` makes an observer, which follows the leader and never votes. `min_nodes` and `max_nodes` count voters,
-    this one included: no election starts before `min_nodes` are known. `arbiters`, the same on every member, are the
+    this one included: no election starts before `min_nodes` are known. `witnesses`, the same on every member, are the
     ids of voters that never lead: one of three, say, where only two machines can do the work. `isolated=True` runs the
     election in a child process, for a program that may hold the interpreter for seconds; the callbacks still run in
     this one.
@@ -89,7 +89,7 @@ class Member:
         timing: Timing = Timing(),
         min_nodes: Optional[int] = None,
         max_nodes: Optional[int] = None,
-        arbiters: Collection[str] = (),
+        witnesses: Collection[str] = (),
         voter: bool = True,
         isolated: bool = False,
         steps: Optional[queue.Queue[Step]] = None,
@@ -108,7 +108,7 @@ class Member:
             raise ConfigError(f"voter is {voter!r}, but must be True or False")
         founding = founding_membership(node_id, [NodeInfo(node_id, voter), *self.peers])
         check_bounds(founding, min_nodes, max_nodes)
-        self._arbiters = check_arbiters(founding, arbiters)
+        self._witnesses = check_witnesses(founding, witnesses)
         self._advertise = None if advertise is None else reachable(advertise, "advertise")
         self._authkey, self._cluster = _check_authkey(authkey), _check_cluster(cluster)
         self._ssl_context = secure.checked(ssl_context)
@@ -389,7 +389,7 @@ class Member:
             "timing": asdict(self._timing),
             "min_nodes": self._min_nodes,
             "max_nodes": self._max_nodes,
-            "arbiters": sorted(self._arbiters),
+            "witnesses": sorted(self._witnesses),
             "voter": self._voter,
             "log_level": logging.getLogger("raftlite").getEffectiveLevel(),
         }
@@ -412,7 +412,7 @@ class Member:
             timing=self._timing,
             min_nodes=self._min_nodes,
             max_nodes=self._max_nodes,
-            arbiters=self._arbiters,
+            witnesses=self._witnesses,
             storage=self._storage,
             inbox=None if self._listener is None else self._listener.inbox,
             node_factory=self._make_node,

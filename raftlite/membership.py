@@ -122,15 +122,15 @@ def check_address(address: object) -> None:
         raise ConfigError(f"address is {address!r:.60}, but must be a string of at most {LONGEST_ADDRESS} characters")
 
 
-def check_arbiters(founding: Membership, arbiters: Collection[str]) -> FrozenSet[str]:
+def check_witnesses(founding: Membership, witnesses: Collection[str]) -> FrozenSet[str]:
     """Return the voters that never campaign; raise `ConfigError` where they are no ids, or nobody else could lead."""
-    if isinstance(arbiters, (str, bytes)):
-        raise ConfigError(f"arbiters is {arbiters!r}, but must be several ids, for instance [{arbiters!r}]")
-    for arbiter in arbiters:
-        check_node_id(arbiter)
-    if founding.voters and founding.voters <= set(arbiters):
-        raise ConfigError(f"arbiters is {sorted(arbiters)}, but then no voter of {founding} could ever lead")
-    return frozenset(arbiters)
+    if isinstance(witnesses, (str, bytes)):
+        raise ConfigError(f"witnesses is {witnesses!r}, but must be several ids, for instance [{witnesses!r}]")
+    for witness in witnesses:
+        check_node_id(witness)
+    if founding.voters and founding.voters <= set(witnesses):
+        raise ConfigError(f"witnesses is {sorted(witnesses)}, but then no voter of {founding} could ever lead")
+    return frozenset(witnesses)
 
 
 def check_bounds(founding: Membership, min_nodes: Optional[int], max_nodes: Optional[int]) -> int:

@@ -46,7 +46,7 @@ def add_member(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", help="where votes are saved; without it they are only in memory")
     parser.add_argument("--cluster", help="members of another cluster are turned away (default raftlite)")
     parser.add_argument("--observer", action="store_true", help="follow the leader, but never vote")
-    parser.add_argument("--arbiter", action="append", metavar="ID", help="a voter that never leads, here and elsewhere")
+    parser.add_argument("--witness", action="append", metavar="ID", help="a voter that never leads, here and elsewhere")
     parser.add_argument("--min-nodes", type=int, metavar="N", help="no election before so many voters are known")
     parser.add_argument("--max-nodes", type=int, metavar="N", help="the cluster has at most so many voters")
     add_timing(parser)
@@ -100,7 +100,7 @@ class Settings:
     timing: Timing
     min_nodes: Optional[int]
     max_nodes: Optional[int]
-    arbiters: List[str]
+    witnesses: List[str]
     voter: bool
     run: Dict[str, Any]  # what only `raftlite run` needs
 
@@ -117,7 +117,7 @@ class Settings:
             timing=self.timing,
             min_nodes=self.min_nodes,
             max_nodes=self.max_nodes,
-            arbiters=self.arbiters,
+            witnesses=self.witnesses,
             voter=self.voter,
         )
 
@@ -145,7 +145,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         timing=Timing(**{**config.timing, **_given_timing(options)}),
         min_nodes=options.min_nodes,
         max_nodes=options.max_nodes,
-        arbiters=config.top.get("arbiters", []) if options.arbiter is None else options.arbiter,
+        witnesses=config.top.get("witnesses", []) if options.witness is None else options.witness,
         voter=not options.observer,
         run=config.run,
     )

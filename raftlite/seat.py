@@ -100,7 +100,7 @@ class Invitation:
             cluster="pool",
             data_dir=self.folder or None,
             timing=self.timing,
-            arbiters=[KEEPER] if KEEPER in self.addresses else (),
+            witnesses=[KEEPER] if KEEPER in self.addresses else (),
             min_nodes=1 if self.workers == 1 or alone else None,
             isolated=self.isolated,
             **self.callbacks,

@@ -79,7 +79,7 @@ class ElectionThread(Contender):
     """One member: an `Election` on a thread of its own. Also a context manager: `start` on entry, `stop` on exit.
 
     `nodes` are handles on the other members; a `NodeInfo` with this member's id may say that it does not vote.
-    `arbiters` are voters that never lead, alike on all members.
+    `witnesses` are voters that never lead, alike on all members.
     `storage` keeps the votes (default: in memory) and remains the caller's to close; `inbox` may be given where the
     transport needs it before the thread exists. `node_factory` makes a handle for a member that this one only knows
     from a membership; without it, such a member is answered once `AddNode` brings its handle.
@@ -108,7 +108,7 @@ class ElectionThread(Contender):
         timing: Timing = Timing(),
         min_nodes: Optional[int] = None,
         max_nodes: Optional[int] = None,
-        arbiters: Collection[str] = (),
+        witnesses: Collection[str] = (),
         storage: Optional[Storage] = None,
         inbox: Optional[queue.Queue[Any]] = None,
         on_elected: Optional[Callback] = None,
@@ -134,7 +134,7 @@ class ElectionThread(Contender):
             max_nodes,
             rng,
             keeps_votes=self._storage.is_durable,
-            arbiters=arbiters,
+            witnesses=witnesses,
         )
         self._clock = clock if clock is not None else boot_clock
         self.inbox: queue.Queue[Any] = inbox if inbox is not None else queue.Queue()

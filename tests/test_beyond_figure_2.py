@@ -1284,7 +1284,7 @@ def test_a_leader_that_is_alone_resigns_too():
     assert (election.role, ready.outbox) == (Role.FOLLOWER, ())
 
 
-# --- Arbiters ------------------------------------------------------------------------------------------------------
+# --- Witnesses ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1298,79 +1298,79 @@ def test_a_leader_that_is_alone_resigns_too():
     ],
     ids=["silence", "everybody is there", "the leader is dead"],
 )
-def test_an_arbiter_never_campaigns(hear):
+def test_a_witness_never_campaigns(hear):
     """Thesis 3.1 asks of a leader that it was voted for, not that every voter wants to be one."""
-    election = new_member("c", arbiters=["c"], keeps_votes=True)
+    election = new_member("c", witnesses=["c"], keeps_votes=True)
     assert hear(election).outbox == ()
     assert (election.role, election.deadline) == (Role.FOLLOWER, NEVER)
 
 
-def test_an_arbiter_votes_and_promises_as_every_voter():
+def test_a_witness_votes_and_promises_as_every_voter():
     """5.2, and the promise behind the lease: it counts in each majority."""
-    election = new_member("c", arbiters=["c"])
+    election = new_member("c", witnesses=["c"])
     assert only(election.receive(request_vote(election, "a", pre_vote=True), 0.25)).vote_granted
     assert only(election.receive(request_vote(election, "a", term=1), 0.25)).vote_granted
     assert only(election.receive(heartbeat(election, "a"), 0.5)).promise == TIMING.election_timeout
     assert not only(election.receive(request_vote(election, "b", term=2), 1.0)).vote_granted
 
 
-def test_an_arbiter_that_is_told_to_take_over_hands_back():
+def test_a_witness_that_is_told_to_take_over_hands_back():
     """3.10: by a leader that does not know what it is; nobody waits for an election timeout."""
-    election = new_member("c", arbiters=["c"])
+    election = new_member("c", witnesses=["c"])
     election.receive(heartbeat(election, "a"), 0.5)
     assert election.receive(TimeoutNow(1, "a"), 0.5).outbox == (("a", TimeoutNow(1, "c")),)
 
 
-def test_a_leader_hands_over_to_no_arbiter():
+def test_a_leader_hands_over_to_no_witness():
     """3.10: the target has to be able to win. c was heard from last."""
-    election = new_member("a", arbiters=["c"])
+    election = new_member("a", witnesses=["c"])
     answer_all(election, become_leader(election), 2.0)
     second = sent(election.timeout(2.125), Heartbeat)
     election.receive(answer(second["b"], "b"), 2.125)
     election.receive(answer(second["c"], "c"), 2.25)
     ready = election.receive(TransferLeadership("c"), 2.25)
-    reason = "c is an arbiter, which votes and never leads"
+    reason = "c is a witness, which votes and never leads"
     assert ready.events == (ChangeRefused(TransferLeadership("c"), reason),)
     assert election.receive(TransferLeadership(), 2.25).outbox == (("b", TimeoutNow(1, "a")),)
 
 
-def test_a_takeover_loses_no_time_with_an_arbiter():
+def test_a_takeover_loses_no_time_with_a_witness():
     """c is the voter after the dead b, and after c it is the turn of a."""
-    election = new_member("a", arbiters=["c"])
+    election = new_member("a", witnesses=["c"])
     election.receive(heartbeat(election, "b"), 0.5)
     ready = election.receive(PeerDown("b", 0.0), 0.75)
     assert sorted(sent(ready, RequestVote)) == ["b", "c"]
 
 
-def test_a_first_election_loses_no_time_with_an_arbiter():
+def test_a_first_election_loses_no_time_with_a_witness():
     """The first in the order of ids would have the first turn."""
-    election = new_member("b", arbiters=["a"], keeps_votes=True)
+    election = new_member("b", witnesses=["a"], keeps_votes=True)
     for peer in "ac":
         election.receive(PeerUp(peer, 0.0), 0.25)
     assert election.deadline == 0.25
 
 
 def test_a_leader_does_not_remove_the_last_that_could_lead_after_it():
-    """No majority of arbiters elects anybody."""
-    election = new_member("a", "abcd", arbiters=["c", "d"], min_nodes=2)
+    """No majority of witnesses elects anybody."""
+    election = new_member("a", "abcd", witnesses=["c", "d"], min_nodes=2)
     lead(election)
     for message in sent(election.receive(RemoveNode("b"), 2.125), Heartbeat).values():
         for voter in "cd":
             election.receive(answer(message, voter), 2.125)
     assert sorted(election.membership.voters) == ["a", "c", "d"]
     ready = election.receive(RemoveNode("a"), 2.25)
-    reason = "only arbiters would be left, which never lead: c, d"
+    reason = "only witnesses would be left, which never lead: c, d"
     assert ready.events == (ChangeRefused(RemoveNode("a"), reason),)
 
 
 @pytest.mark.parametrize(
-    ("arbiters", "complaint"),
+    ("witnesses", "complaint"),
     [
-        ("c", r"arbiters is 'c', but must be several ids, for instance \['c'\]"),
+        ("c", r"witnesses is 'c', but must be several ids, for instance \['c'\]"),
         ([""], "node id is ''"),
-        (["a", "b", "c"], r"arbiters is \['a', 'b', 'c'\], but then no voter of a, b, c \[0.1\] could ever lead"),
+        (["a", "b", "c"], r"witnesses is \['a', 'b', 'c'\], but then no voter of a, b, c \[0.1\] could ever lead"),
     ],
 )
-def test_arbiters_are_checked(arbiters, complaint):
+def test_witnesses_are_checked(witnesses, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        Election("a", nodes="bc", arbiters=arbiters)
+        Election("a", nodes="bc", witnesses=witnesses)

@@ -23,7 +23,7 @@ data_dir = "votes"
 authkey_file = "/etc/beat/authkey"
 min_nodes = 2
 max_nodes = 5
-arbiters = ["c"]
+witnesses = ["c"]
 
 [members]
 a = "10.0.0.1:7600"
@@ -81,7 +81,7 @@ def test_a_file_holds_everything_that_members_share(write, tmp_path):
         "authkey_file": "/etc/beat/authkey",
         "min_nodes": 2,
         "max_nodes": 5,
-        "arbiters": ["c"],
+        "witnesses": ["c"],
     }
     assert config.members == {"a": "10.0.0.1:7600", "b": "10.0.0.2:7600", "c": "10.0.0.3:7600"}
     assert config.timing == {"heartbeat_interval": 0.25, "election_timeout": 2, "trust_refused": False}
@@ -96,7 +96,7 @@ def test_the_id_says_which_of_the_members_this_is(write, options):
     assert (settings.node_id, settings.listen, settings.advertise) == ("b", "10.0.0.2:7600", None)
     assert settings.peers == {"a": "10.0.0.1:7600", "c": "10.0.0.3:7600"}
     assert (settings.cluster, settings.min_nodes, settings.max_nodes) == ("beat", 2, 5)
-    assert settings.arbiters == ["c"]
+    assert settings.witnesses == ["c"]
     assert settings.timing == Timing(heartbeat_interval=0.25, election_timeout=2, trust_refused=False)
 
 
@@ -104,12 +104,12 @@ def test_options_win_over_the_file(write, options):
     """One by one; a member that listens elsewhere is still known to the others by the file's address."""
     path = write(WHOLE.partition("[tls]")[0])
     given = ("--listen", "0.0.0.0:7600", "--peer", "c=10.9.9.9:1", "--peer", "d=h:4", "--cluster", "other")
-    more = ("--data-dir", "/elsewhere", "--election-timeout", "3", "--min-nodes", "3", "--arbiter", "b")
+    more = ("--data-dir", "/elsewhere", "--election-timeout", "3", "--min-nodes", "3", "--witness", "b")
     settings = settings_from(options("--config", path, "--id", "a", *given, *more))
     assert (settings.listen, settings.advertise) == ("0.0.0.0:7600", "10.0.0.1:7600")
     assert settings.peers == {"b": "10.0.0.2:7600", "c": "10.9.9.9:1", "d": "h:4"}
     assert (settings.cluster, settings.data_dir) == ("other", "/elsewhere")
-    assert (settings.min_nodes, settings.max_nodes, settings.arbiters) == (3, 5, ["b"])
+    assert (settings.min_nodes, settings.max_nodes, settings.witnesses) == (3, 5, ["b"])
     assert settings.timing == Timing(heartbeat_interval=0.25, election_timeout=3.0, trust_refused=False)
 
 
@@ -135,8 +135,8 @@ WRONG = [
     ('min_nodes = "2"\n', "min_nodes is '2', but must be a whole number from 1: write it without quotes"),
     ("min_nodes = 0\n", "min_nodes is 0, but must be a whole number from 1"),
     ("max_nodes = true\n", "max_nodes is True, but must be a whole number from 1"),
-    ("arbiters = 'c'\n", "arbiters is 'c', but must be a list of ids"),
-    (f"arbiters = ['x']\n{MEMBERS}", "arbiters names 'x', but [members] has only a, b, c"),
+    ("witnesses = 'c'\n", "witnesses is 'c', but must be a list of ids"),
+    (f"witnesses = ['x']\n{MEMBERS}", "witnesses names 'x', but [members] has only a, b, c"),
     ("cluster = 3\n", "cluster is 3, but must be a text: write it as"),
     ('data_dir = ""\n', "data_dir is '', but must be the path of a file or folder"),
     ("[timing]\nelection_timeout = '1'\n", "timing.election_timeout is '1', but must be a number: write it without"),
@@ -145,7 +145,7 @@ WRONG = [
     ("[timing]\nelectoin_timeout = 1\n", "timing.electoin_timeout is no setting: did you mean election_timeout?"),
     ("election_timeout = 1\n", "election_timeout is no setting: it belongs into [timing]"),
     ("[timing]\ndata_dir = '/x'\n", "timing.data_dir is no setting: it belongs to the top, before the first table"),
-    ("zzz = 1\n", "zzz is no setting: there are arbiters, authkey_file, cluster,"),
+    ("zzz = 1\n", "zzz is no setting: there are authkey_file, cluster,"),
     ("[run]\non_exit = 'again'\n", "run.on_exit is 'again', but must be one of"),
     ("[run]\non_exit = ['stop']\n", "run.on_exit is ['stop'], but must be one of"),
     ("[run]\ngrace = -1\n", "run.grace is -1, but must be a number of seconds from 0 to 86400"),

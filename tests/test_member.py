@@ -78,9 +78,9 @@ def test_three_members_elect_a_leader_and_another_one_when_it_stops(addresses, t
         assert status.membership.ids == {"a", "b", "c"}
 
 
-def test_an_arbiter_votes_and_never_leads(addresses, tmp_path):
+def test_a_witness_votes_and_never_leads(addresses, tmp_path):
     """Two members that can do the work, and a third that makes it a majority when one of them is gone."""
-    with cluster(addresses, data_dir=tmp_path, arbiters=["a"]) as members:
+    with cluster(addresses, data_dir=tmp_path, witnesses=["a"]) as members:
         first = agree(members)
         members.pop(first).stop(PATIENCE)
         second = agree(members)

@@ -350,7 +350,7 @@ FAULTS = [
     Fault(
         "an observer campaigns",
         "election.py",
-        "self.node_id in self.membership.voters and self.node_id not in self.arbiters",
+        "self.node_id in self.membership.voters and self.node_id not in self.witnesses",
         "knows_enough",
         "only voters campaign",
         0,

@@ -50,11 +50,11 @@ def test_the_trace_is_the_same_on_every_python() -> None:
 # --- Seeds ----------------------------------------------------------------------------------------------------
 
 
-class WithArbiter(Election):
+class WithWitness(Election):
     """Of a cluster whose n1 votes and never leads."""
 
     def __init__(self, *settings: Any, **more: Any) -> None:
-        super().__init__(*settings, arbiters=["n1"], **more)
+        super().__init__(*settings, witnesses=["n1"], **more)
 
     def _become_leader(self, now: float) -> None:
         assert self.node_id != "n1"
@@ -64,12 +64,12 @@ class WithArbiter(Election):
 @pytest.mark.parametrize("nodes", [2, 3, 4, 5])
 @pytest.mark.parametrize("seed", seeds(1, 20))
 def test_every_invariant_holds_where_one_voter_never_leads(nodes: int, seed: int) -> None:
-    coverage = Simulation(nodes, seed, election=WithArbiter, **ROUGH).run(60.0)
+    coverage = Simulation(nodes, seed, election=WithWitness, **ROUGH).run(60.0)
     assert coverage.leaders > 0
 
 
-def test_a_quiet_cluster_with_an_arbiter_elects_and_replaces_its_leader() -> None:
-    simulation = settled(3, election=WithArbiter)
+def test_a_quiet_cluster_with_a_witness_elects_and_replaces_its_leader() -> None:
+    simulation = settled(3, election=WithWitness)
     simulation.advance(1.0)
     first = simulation.leader
     assert first is not None and first != "n1"
