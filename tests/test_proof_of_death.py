@@ -28,7 +28,7 @@ DAY = 86_400.0
 LOYAL = Timing(heartbeat_interval=0.05, election_timeout=DAY, message_timeout=0.1)
 UNHURRIED = replace(LOYAL, message_timeout=PATIENCE)  # a handshake may take as long as it likes
 WARY = Timing(heartbeat_interval=0.05, election_timeout=DAY, message_timeout=0.1, trust_refused=False)
-EAGER = Timing(heartbeat_interval=0.02, election_timeout=0.05, message_timeout=0.1)  # campaigns first
+EAGER = Timing(heartbeat_interval=0.05, election_timeout=0.3, message_timeout=0.1)  # campaigns first
 LOOKS = 2  # so often each follower looks whether the leader is gone
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
@@ -47,7 +47,7 @@ import os, resource, signal, subprocess, sys, time
 from raftlite import *
 
 listen, b, c = sys.argv[1:]
-eager = Timing(0.02, 0.05, 0.1)
+eager = Timing(0.05, 0.3, 0.1)
 member = Member("l", peers={"b": b, "c": c}, listen=listen, authkey="k", min_nodes=3, timing=eager).start()
 print(member.address)
 
