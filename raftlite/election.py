@@ -211,8 +211,10 @@ class Election:
                 self._pass_requests_on(now)
                 self._change_next(now)
                 self._resume_transfer(now)
-            else:
+            elif self._may_campaign:
                 self._start_pre_vote(now)
+            else:
+                self.leader_id = None  # it is silent, and that is all that there is to say
         return self._ready(now)
 
     @property
@@ -220,7 +222,7 @@ class Election:
         """When `timeout` is due; infinity where only a message can bring news."""
         if self._leader:
             return min(self._leader.heartbeat_at, self._leader.leads_until)
-        return self._election_at if self._may_campaign else NEVER
+        return self._election_at if self._may_campaign or self.leader_id is not None else NEVER
 
     def understands(self, message: object) -> bool:
         """Whether `receive` takes `message`."""

@@ -124,8 +124,8 @@ def check_address(address: object) -> None:
 
 def check_witnesses(founding: Membership, witnesses: Collection[str]) -> FrozenSet[str]:
     """Return the voters that never campaign; raise `ConfigError` where they are no ids, or nobody else could lead."""
-    if isinstance(witnesses, (str, bytes)):
-        raise ConfigError(f"witnesses is {witnesses!r}, but must be several ids, for instance [{witnesses!r}]")
+    if isinstance(witnesses, (str, bytes)) or not isinstance(witnesses, Collection):
+        raise ConfigError(f"witnesses is {witnesses!r}, but must be several ids, for instance ['c']")
     for witness in witnesses:
         check_node_id(witness)
     if founding.voters and founding.voters <= set(witnesses):

@@ -1305,6 +1305,22 @@ def test_a_witness_never_campaigns(hear):
     assert (election.role, election.deadline) == (Role.FOLLOWER, NEVER)
 
 
+@pytest.mark.parametrize("kind", ["witness", "observer"])
+def test_whoever_never_campaigns_notices_that_its_leader_is_silent(kind):
+    """5.2: "If a follower receives no communication over a period of time called the election timeout, then it assumes
+    there is no viable leader" - all that is left for it is to say so, once.
+    """
+    observer = old_member("c", membership=members(3, 1, "ab", "c"))
+    election = new_member("c", witnesses=["c"]) if kind == "witness" else observer
+    election.receive(heartbeat(election, "a"), 0.5)
+    assert election.deadline == 2.0
+    ready = election.timeout(2.0)
+    assert ready.events == (LeaderChanged(None, election.current_term),)
+    assert (ready.outbox, ready.saved, election.leader_id, election.deadline) == ((), None, None, NEVER)
+    election.receive(heartbeat(election, "a"), 2.5)
+    assert (election.leader_id, election.deadline) == ("a", 4.0)
+
+
 def test_a_witness_votes_and_promises_as_every_voter():
     """5.2, and the promise behind the lease: it counts in each majority."""
     election = new_member("c", witnesses=["c"])
@@ -1368,6 +1384,9 @@ def test_a_leader_does_not_remove_the_last_that_could_lead_after_it():
     [
         ("c", r"witnesses is 'c', but must be several ids, for instance \['c'\]"),
         ([""], "node id is ''"),
+        (None, "witnesses is None, but must be several ids"),
+        (5, "witnesses is 5, but must be several ids"),
+        ((each for each in "c"), "witnesses is <generator object .*, but must be several ids"),
         (["a", "b", "c"], r"witnesses is \['a', 'b', 'c'\], but then no voter of a, b, c \[0.1\] could ever lead"),
     ],
 )

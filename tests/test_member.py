@@ -85,6 +85,10 @@ def test_a_witness_votes_and_never_leads(addresses, tmp_path):
         members.pop(first).stop(PATIENCE)
         second = agree(members)
         assert {first, second} == {"b", "c"}
+        members.pop(second).stop(PATIENCE)
+        eventually(lambda: members["a"].leader_id is None, "known to be gone")
+        with pytest.raises(TimeoutError, match=r"no leader after 0.01 s: .* is unreachable since"):
+            members["a"].wait_for_leader(0.01)
 
 
 def test_members_that_never_voted_elect_as_soon_as_they_reach_each_other(addresses, tmp_path):

@@ -203,4 +203,4 @@ def test_an_observer_is_watched_like_any_other():
         inbox.put(Heartbeat(3, "b", 1, (0, 0)))
         settle(thread)
     heartbeat = next(step for step in told(steps) if isinstance(step.heard, Heartbeat))
-    assert (heartbeat.leader_id, heartbeat.current_term, heartbeat.deadline) == ("b", 3, None)
+    assert (heartbeat.leader_id, heartbeat.current_term, heartbeat.deadline) == ("b", 3, 101.5)
