@@ -52,7 +52,7 @@ from raftlite.output import (
 from raftlite.printer import LOOKS_EVERY, EventPrinter, LeaderlessLog
 from raftlite.runner import add_run
 from raftlite.signals import Ended, stop_signals
-from raftlite.watch import Cluster, Poll, confirmed, describe, show, watch
+from raftlite.watch import Cluster, Poll, describe, show, watch, with_leader
 
 SHORTEST_WAIT = 0.001  # seconds, as for every duration of `Timing`
 FIRST_DIAL = 2.0  # seconds that the members have to reach a newcomer, before `add` says what it knows of it
@@ -327,9 +327,9 @@ def _run_status(options: argparse.Namespace) -> int:
         if options.json:
             print_text(json.dumps(answers[0].to_plain()))
         return _fail(options, answers[0].error, EX_UNAVAILABLE)
-    print_text(show(answers, options.json))
-    cluster = Cluster(answers)
-    return confirmed(poll, cluster) if options.exit_code else cluster.exit_code()
+    known = with_leader(poll, answers) if options.exit_code else answers
+    print_text(show(known if len(addresses) > 1 else answers, options.json))
+    return Cluster(known).exit_code(needs_lease=options.exit_code)
 
 
 # --- raftlite simulate: imported when it is asked for, because no member needs it in its memory -------

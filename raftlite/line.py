@@ -107,4 +107,5 @@ def status_from_plain(plain: Content, lease_expires_at: Optional[float] = None) 
         lease_remaining=plain["lease_remaining"],
         leader_heard_ago=plain["leader_heard_ago"],
         unreachable=tuple(plain["unreachable"].items()),
+        witnesses=tuple(plain["witnesses"]),
     )

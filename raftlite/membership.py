@@ -123,11 +123,15 @@ def check_address(address: object) -> None:
 
 
 def check_witnesses(founding: Membership, witnesses: Collection[str]) -> FrozenSet[str]:
-    """Return the voters that never campaign; raise `ConfigError` where they are no ids, or nobody else could lead."""
+    """Return the voters that never campaign; raise `ConfigError` for ids that are none of the nodes, or all voters."""
     if isinstance(witnesses, (str, bytes)) or not isinstance(witnesses, Collection):
         raise ConfigError(f"witnesses is {witnesses!r}, but must be several ids, for instance ['c']")
     for witness in witnesses:
         check_node_id(witness)
+    unknown = set(witnesses) - founding.ids
+    if unknown and len(founding.ids) > 1:  # else it was given no others: it joins later, and learns who they are
+        given = ", ".join(sorted(founding.ids))
+        raise ConfigError(f"witnesses names {min(unknown)!r}, but the nodes given are {given}")
     if founding.voters and founding.voters <= set(witnesses):
         raise ConfigError(f"witnesses is {sorted(witnesses)}, but then no voter of {founding} could ever lead")
     return frozenset(witnesses)

@@ -201,6 +201,7 @@ class Runner:
         self._pause = SHORTEST_PAUSE
         self._told = 0.0  # the end of the lease, as the guardian knows it
         self._insist_at = math.inf
+        self._killed_for = ""  # stop or lease, where this process had to do it
         self._ended_by: Optional[int] = None  # the signal that is to end this process
         self._code: Optional[int] = None  # the exit code of this process, once it is to end
         member.on_elected(lambda leadership: self._happenings.put(("elected", leadership)))
@@ -309,7 +310,9 @@ class Runner:
     def _insist(self) -> None:
         """The guardian has not done its part in time, perhaps because somebody has stopped it: this process does it."""
         now = boot_clock()
-        if self._is_running and self._pid and now >= min(self._told - self._plan.margin / 2, self._insist_at):
+        ends_at = self._told - self._plan.margin / 2
+        if self._is_running and self._pid and now >= min(ends_at, self._insist_at):
+            self._killed_for = "lease" if now >= ends_at else "stop"
             self._guardian.kill(self._pid)
 
     def _release_callbacks(self) -> None:
@@ -362,7 +365,9 @@ class Runner:
         self._printer.event("no_command", command=self._command[0], reason=os.strerror(number))
 
     def _gone(self, pid: int, status: int, reason: str, killed: bool, left_behind: bool) -> None:
-        self._is_running, self._pid = False, 0
+        if self._killed_for:  # of which the guardian knows nothing
+            reason, killed = self._killed_for, True
+        self._is_running, self._pid, self._killed_for = False, 0, ""
         code = _exit_code(status)
         how = _HOW[reason] + killed * " (killed)" + left_behind * _LEFT_BEHIND
         self._printer.event("ended", pid=pid, code=code, why=reason, killed=killed, how=how)

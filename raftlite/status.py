@@ -23,7 +23,8 @@ class Status:
     missing. A member that has failed is `Role.STOPPED` and has the reason in `error`.
 
     The rest explains how it voted: `min_nodes` voters must be known before the first election, `answers` and
-    `refusals` came to its last request for votes; `lease_expires_at` is on the clock of leases.
+    `refusals` came to its last request for votes; `lease_expires_at` is on the clock of leases; `witnesses` are the
+    voters that it takes for such as never lead.
     """
 
     node_id: str
@@ -40,6 +41,7 @@ class Status:
     lease_remaining: Optional[float] = None  # None unless this member leads
     leader_heard_ago: Optional[float] = None  # None where nobody leads, or this member itself does
     unreachable: Tuple[Tuple[str, str], ...] = ()  # members, and since when and why they are not reached
+    witnesses: Tuple[str, ...] = ()
 
     def to_plain(self) -> Dict[str, Any]:
         """The status as JSON data."""
@@ -49,6 +51,7 @@ class Status:
             "term": self.current_term,
             "leader": self.leader_id,
             "membership": membership_to_plain(self.membership),
+            "witnesses": list(self.witnesses),
             "why": self.why,
             "error": self.error,
             "lease_remaining": _rounded(self.lease_remaining),

@@ -600,6 +600,7 @@ class ElectionThread(Contender):
             lease_expires_at=lease,
             answers=tuple(sorted(election.answers)),
             refusals=tuple(sorted(election.refusals.items())),
+            witnesses=tuple(sorted(election.witnesses)),
         )
 
     def _log_change(self, before: Status, after: Status) -> None:

@@ -117,11 +117,11 @@ class Cluster:
                     return str(address)
         return None
 
-    def exit_code(self) -> int:
-        """69 where nobody answers, 75 where nobody knows of a leader."""
+    def exit_code(self, needs_lease: bool = False) -> int:
+        """69 where nobody answers, 75 where nobody knows of a leader, or it `needs_lease` and none says so."""
         if not self._said:
             return EX_UNAVAILABLE
-        return EX_OK if self.leader_id is not None else EX_TEMPFAIL
+        return EX_OK if (self.leader if needs_lease else self.leader_id) is not None else EX_TEMPFAIL
 
     def disagreements(self) -> List[str]:
         """What the members that answer see differently, or have in common though they must not."""
@@ -178,6 +178,7 @@ _VIEWS: Tuple[Tuple[str, Callable[[Said], str]], ...] = (
     ("term", lambda said: str(said["term"])),
     ("leader", lambda said: str(said["leader"] or "none")),
     ("members", lambda said: ", ".join(sorted(node_id for node_id, _, _ in said["membership"]["nodes"]))),
+    ("witnesses", lambda said: ", ".join(said.get("witnesses", ())) or "none"),
 )
 
 
@@ -219,7 +220,9 @@ def _notes_of(said: Said) -> List[str]:
 
 def describe(said: Said) -> str:
     """What one member says, for people."""
-    nodes = [node_id if voter else f"{node_id} (observer)" for node_id, voter, _ in said["membership"]["nodes"]]
+    witnesses = said.get("witnesses", ())
+    kinds = {node_id: "" if voter else " (observer)" for node_id, voter, _ in said["membership"]["nodes"]}
+    nodes = [node_id + (" (witness)" if node_id in witnesses else kind) for node_id, kind in kinds.items()]
     lines = [
         f"node     {said['node']} ({said['role']})",
         f"term     {said['term']}",
@@ -231,14 +234,11 @@ def describe(said: Said) -> str:
     return "\n".join(lines)
 
 
-def confirmed(poll: Poll, cluster: Cluster) -> int:
-    """0 only if a member says that it leads and its lease holds: where only followers were asked, ask their leader."""
+def with_leader(poll: Poll, answers: List[Answer]) -> List[Answer]:
+    """Whether the lease holds, a leader alone can say: where only followers were asked, ask their leader too."""
+    cluster = Cluster(answers)
     address = None if cluster.leader is not None else cluster.leaders_address()
-    if address is not None:
-        cluster = Cluster([*cluster.answers, *poll.answers([address])])
-    if cluster.leader is not None:
-        return EX_OK
-    return cluster.exit_code() or EX_TEMPFAIL
+    return answers if address is None else [*answers, *poll.answers([address])]
 
 
 def show(answers: List[Answer], as_json: bool) -> str:

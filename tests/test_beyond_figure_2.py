@@ -1387,9 +1387,15 @@ def test_a_leader_does_not_remove_the_last_that_could_lead_after_it():
         (None, "witnesses is None, but must be several ids"),
         (5, "witnesses is 5, but must be several ids"),
         ((each for each in "c"), "witnesses is <generator object .*, but must be several ids"),
+        (["c", "C"], r"witnesses names 'C', but the nodes given are a, b, c"),
         (["a", "b", "c"], r"witnesses is \['a', 'b', 'c'\], but then no voter of a, b, c \[0.1\] could ever lead"),
     ],
 )
 def test_witnesses_are_checked(witnesses, complaint):
     with pytest.raises(ConfigError, match=complaint):
         Election("a", nodes="bc", witnesses=witnesses)
+
+
+def test_whoever_joins_later_may_know_the_witnesses_but_not_the_others():
+    """It is given no nodes: the leader tells it who belongs."""
+    assert Election("d", witnesses=["c"]).witnesses == {"c"}

@@ -319,6 +319,8 @@ def test_a_command_whose_guardian_is_stopped_is_killed_by_the_wrapper(start, mon
     wrapper.send(signal.SIGTERM)
     assert wrapper.wait() == 137
     assert is_gone(pid)
+    (ended,) = wrapper.events("ended")
+    assert (ended["why"], ended["killed"]) == ("stop", True)  # the guardian may see no more than that it has ended
 
 
 @pytest.mark.slow

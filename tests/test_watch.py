@@ -27,7 +27,7 @@ from raftlite.cli import main
 from raftlite.membership import NodeInfo, founding_membership
 from raftlite.printer import LOOKS_EVERY, SAID_AGAIN, LeaderlessLog
 from raftlite.status import Role, Status
-from raftlite.watch import Answer, Cluster, Poll, confirmed, describe
+from raftlite.watch import Answer, Cluster, Poll, describe, with_leader
 
 LOYAL = Timing(heartbeat_interval=0.05, election_timeout=600.0)  # no lease runs out while the test runs
 
@@ -38,7 +38,7 @@ def key(monkeypatch):
     monkeypatch.setenv("RAFTLITE_AUTHKEY", KEY)
 
 
-def said(node, leader, term=4, lease=None, heard=None, why="", unreachable=None, ids="abc"):
+def said(node, leader, term=4, lease=None, heard=None, why="", unreachable=None, ids="abc", witnesses=()):
     """What a member says of itself; it listens at `<id>.sock`."""
     return {
         "node": node,
@@ -46,6 +46,7 @@ def said(node, leader, term=4, lease=None, heard=None, why="", unreachable=None,
         "term": term,
         "leader": leader,
         "membership": {"term": 1, "version": 1, "nodes": [[each, True, f"/{each}.sock"] for each in ids]},
+        "witnesses": list(witnesses),
         "why": why,
         "error": "",
         "lease_remaining": lease,
@@ -105,6 +106,18 @@ def test_two_terms_are_a_disagreement():
     assert cluster(*LED).disagreements() == []
 
 
+def test_members_that_take_different_voters_for_witnesses_are_told():
+    """Each of them would hand over to a voter that another one never lets lead."""
+    differ = cluster(said("a", "a", lease=0.5, witnesses="c"), said("b", "a", heard=0.1))
+    assert differ.disagreements() == ["they disagree on the witnesses: c (a); none (b)"]
+
+
+def test_witnesses_and_observers_are_marked():
+    view = said("a", "a", lease=0.5, witnesses="b")
+    view["membership"]["nodes"][2][1] = False
+    assert describe(view).endswith("members  a, b (witness), c (observer)")
+
+
 def test_one_member_at_two_addresses_is_named():
     """More likely a mistake than two roads to it."""
     assert cluster(LED[0], LED[0]).disagreements() == ["a answers at /a.sock, /b.sock"]
@@ -123,7 +136,7 @@ def test_a_table_is_one_object_for_scripts():
 
 def test_an_older_member_may_leave_out_what_is_new():
     """While the members are upgraded one by one."""
-    new = ("lease_remaining", "leader_heard_ago", "unreachable")
+    new = ("lease_remaining", "leader_heard_ago", "unreachable", "witnesses")
     old = {name: value for name, value in said("b", "a").items() if name not in new}
     assert cluster(old).table().splitlines()[1] == "/a.sock  b     follower  4     a       -      -"
     assert describe(old).endswith("members  a, b, c")
@@ -169,7 +182,8 @@ def test_a_probe_succeeds_only_if_a_leader_confirms_its_lease(views, at_leader, 
         asked.append(address)
         return at_leader(address)
 
-    assert confirmed(Poll(ask, PATIENCE), cluster(*views)) == code
+    known = Cluster(with_leader(Poll(ask, PATIENCE), cluster(*views).answers))
+    assert known.exit_code(needs_lease=True) == code
     assert asked in ([], ["/a.sock"])
 
 
@@ -255,6 +269,8 @@ def test_status_of_several_members_is_a_table(capsys, caplog, folder):
         for address in addresses:
             assert main(["status", "--exit-code", address]) == 0
         capsys.readouterr()
+        assert main(["status", "--exit-code", *addresses[1:]]) == 0
+        assert "3 of 3 answer; a leads in term" in capsys.readouterr().out  # what it goes by, it shows
         assert main(["status", "--json", *addresses]) == 0
         plain = json.loads(capsys.readouterr().out)
         assert [member["node"] for member in plain["members"]] == ["a", "b", "c"]
