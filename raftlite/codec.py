@@ -40,11 +40,13 @@ def encode(message: Message) -> bytes:
     """Return the bytes of a wire message. Raises `MalformedMessage` for anything that `decode` would refuse."""
     if type(message) not in WIRE_MESSAGES:
         raise MalformedMessage(f"{type(message).__name__} has no form on the wire")
-    readers = _READERS[type(message).__name__]
-    content = {name: _plain(getattr(message, name)) for name in readers}
-    for name, read in readers.items():
-        read(name, content[name])
-    data = dump({"type": type(message).__name__, **content})
+    name = type(message).__name__
+    parts = [f'"type":"{name}"']
+    for field, read in _READERS[name].items():
+        value = getattr(message, field)
+        value = read(field, value[:LONGEST_TEXT] if type(value) is str else value)  # a reason may name a hundred ids
+        parts.append(f'"{field}":{_JSON[type(value)](value)}')
+    data = f"{{{','.join(parts)}}}".encode("ascii")
     if len(data) > MAX_MESSAGE_BYTES:
         raise MalformedMessage(f"a message of {len(data)} bytes is longer than {MAX_MESSAGE_BYTES}")
     return data
@@ -73,9 +75,12 @@ def load(data: bytes) -> Dict[str, Any]:
     if len(data) > MAX_MESSAGE_BYTES:
         raise MalformedMessage(f"{len(data)} bytes are more than the {MAX_MESSAGE_BYTES} of the longest message")
     try:
-        content = _DECODER.decode(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        content, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"no JSON: {type(error).__name__}") from None
+    if end != len(text):
+        raise MalformedMessage(f"JSON, and {len(text) - end} characters after it")
     if not isinstance(content, dict):
         raise MalformedMessage(f"JSON, but no object: {shorten(content)}")
     return content
@@ -83,7 +88,7 @@ def load(data: bytes) -> Dict[str, Any]:
 
 def membership_to_plain(membership: Membership) -> Dict[str, Any]:
     """Return `membership` as JSON data."""
-    nodes = [_plain(node) for node in membership.nodes]
+    nodes = [[node.node_id, node.voter, node.address] for node in membership.nodes]
     return {"term": membership.term, "version": membership.version, "nodes": nodes}
 
 
@@ -105,6 +110,9 @@ def shorten(value: Any) -> str:
 
 
 # --- One reader for each kind of field ------------------------------------------------------------
+# They read what JSON has made of a message, and what the message itself holds before it is written.
+
+_LISTS = (list, tuple)
 
 
 def _number(name: str, value: Any) -> int:
@@ -138,18 +146,20 @@ def _id(name: str, value: Any) -> str:
 
 
 def _ids(name: str, value: Any) -> Tuple[str, ...]:
-    if type(value) is not list:
+    if type(value) not in _LISTS:
         raise MalformedMessage(f"{name} is {shorten(value)}, but must be a list of ids")
     return tuple(_id(name, item) for item in value)
 
 
 def _position(name: str, value: Any) -> MembershipVersion:
-    if type(value) is not list or len(value) != 2:
+    if type(value) not in _LISTS or len(value) != 2:
         raise MalformedMessage(f"{name} is {shorten(value)}, but must be a term and a version")
     return _number(name, value[0]), _number(name, value[1])
 
 
 def _membership(name: str, value: Any) -> Membership:
+    if type(value) is Membership:
+        value = membership_to_plain(value)
     if type(value) is not dict or value.keys() != {"term", "version", "nodes"} or type(value["nodes"]) is not list:
         raise MalformedMessage(f"{name} is {shorten(value)}, but must have a term, a version and nodes")
     term, version = _number("term", value["term"]), _number("version", value["version"])
@@ -160,6 +170,8 @@ def _membership(name: str, value: Any) -> Membership:
 
 
 def _node(value: Any) -> NodeInfo:
+    if type(value) is NodeInfo:
+        value = [value.node_id, value.voter, value.address]
     if type(value) is not list or len(value) != 3:
         raise MalformedMessage(f"a node is {shorten(value)}, but must be an id, whether it votes, and an address")
     address = None if value[2] is None else _text("address", value[2])
@@ -210,16 +222,6 @@ _READERS: Dict[str, Dict[str, _Reader]] = {
 }
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, Membership):
-        return membership_to_plain(value)
-    if isinstance(value, NodeInfo):
-        return [value.node_id, value.voter, value.address]
-    return value[:LONGEST_TEXT] if isinstance(value, str) else value  # a reason may name every id of a large cluster
-
-
 def _finite(text: str) -> float:
     """Refuse what Python takes for a number and JSON does not: NaN, Infinity, and 1e999, which is read as Infinity."""
     value = float(text)
@@ -238,3 +240,16 @@ def _without_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
 # Made once: `json.dumps` and `json.loads` make one for each message.
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_finite, parse_float=_finite)
+
+# The JSON of a value that a reader has returned. `_ENCODER` can do all of it and takes twice as long where it is not
+# warm, which is 0.2 ms of every takeover; for a text it has a short way.
+_JSON: Dict[Type[Any], Callable[[Any], str]] = {
+    int: str,
+    float: repr,
+    bool: {False: "false", True: "true"}.__getitem__,
+    type(None): lambda value: "null",
+    str: _ENCODER.encode,
+    tuple: lambda values: f"[{','.join([_JSON[type(value)](value) for value in values])}]",
+    Membership: lambda membership: _ENCODER.encode(membership_to_plain(membership)),
+    NodeInfo: lambda node: _JSON[tuple]((node.node_id, node.voter, node.address)),
+}

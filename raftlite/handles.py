@@ -49,6 +49,9 @@ class Handles:
         """Which peers cannot be reached, and since when and why, in words."""
         return {node_id: node.trouble for node_id, node in list(self._nodes.items()) if node.trouble}
 
+    def __contains__(self, node_id: str) -> bool:
+        return node_id in self._nodes
+
     def __getitem__(self, node_id: str) -> Node:
         return self._nodes[node_id]
 

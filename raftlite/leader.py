@@ -105,6 +105,8 @@ class LeaderState:
 
     def take_confirmed(self) -> List[ConfirmLeadership]:
         """What a majority has confirmed by now: it has answered a round that was begun after it was asked for."""
+        if not self.confirmations:
+            return []
         rounds = sorted(number for member, number in self._answered.items() if member in self.membership.voters)
         quorum = self.membership.quorum
         latest = rounds[-quorum] if len(rounds) >= quorum else 0

@@ -143,7 +143,8 @@ class ElectionThread(Contender):
 
         self._handles = Handles(node_id, (node for node in given if isinstance(node, Node)), node_factory)
         self._leadership: Optional[Leadership] = None
-        self._status = self._current_status()
+        self._news: Optional[Tuple[object, ...]] = None  # what the status was made of
+        self._status: Status = self._current_status()
         self._is_cut_off = False  # `stop` has waited for this thread in vain
         self._stopped_by_callback = False  # the callback waits for this thread, so this one must not wait for it
         self._counts = Counters()
@@ -429,12 +430,11 @@ class ElectionThread(Contender):
             self._end(failure)
 
     def _turn(self) -> None:
-        now = self._clock()
+        now, deadline = self._clock(), self._election.deadline
         self._note_delay(now - self._ran_at)
-        overdue = now >= self._election.deadline
         # What has already arrived is heard before a timer fires, but only that much: a flood must not stop heartbeats.
-        for _ in range(self.inbox.qsize() if overdue else 1):
-            message = self._next_message()
+        for _ in range(self.inbox.qsize() if now >= deadline else 1):
+            message = self._next_message(deadline)
             if message is not None:
                 self._receive(message)
             if self._election.role is Role.STOPPED:
@@ -443,8 +443,8 @@ class ElectionThread(Contender):
         if now >= self._election.deadline:
             self._carry_out(self._election.timeout(now), now)
 
-    def _next_message(self) -> Any:
-        now, deadline = self._clock(), self._election.deadline
+    def _next_message(self, deadline: float) -> Any:
+        now = self._clock()
         wait = deadline - now
         try:
             return self.inbox.get(timeout=min(wait, _LONGEST_WAIT)) if wait > 0 else self.inbox.get_nowait()
@@ -474,21 +474,27 @@ class ElectionThread(Contender):
         if not self._election.understands(message):
             logger.error("%s: %r in the inbox is no message; ignored", self.node_id, message)
             return
-        try:
-            _check_request(message)
-        except ConfigError as error:
-            logger.error("%s: %r in the inbox is ignored: %s", self.node_id, message, error)
-            return
-        if isinstance(message, AddNode) and isinstance(message.node, Node):
-            self._handles.keep(message.node)
         now = self._clock()
         sender: Optional[str] = getattr(message, "sender_id", None)
         if sender is not None:
             self._counts.messages_received += 1
-            if sender in self._handles.ids:
+            if sender in self._handles:
                 self._heard_at[sender] = now
-        self.was_told_to_stop = self.was_told_to_stop or type(message) is Stop
+        elif not self._takes(message):
+            return
         self._carry_out(self._election.receive(message, now), now, message)
+
+    def _takes(self, message: Any) -> bool:
+        """Whether a control message is in order; keeps the handle that it may bring."""
+        try:
+            _check_request(message)
+        except ConfigError as error:
+            logger.error("%s: %r in the inbox is ignored: %s", self.node_id, message, error)
+            return False
+        if isinstance(message, AddNode) and isinstance(message.node, Node):
+            self._handles.keep(message.node)
+        self.was_told_to_stop = self.was_told_to_stop or type(message) is Stop
+        return True
 
     def _carry_out(self, ready: Ready, now: float, heard: Any = None) -> None:
         outbox: Iterable[Tuple[str, Message]] = ready.outbox
@@ -535,7 +541,7 @@ class ElectionThread(Contender):
 
     def _publish(self, ready: Ready) -> None:
         before, after = self._status, self._current_status()
-        if after != before:
+        if after is not before:
             self._log_change(before, after)
             self._status = after
         if after.membership is not before.membership:
@@ -587,8 +593,14 @@ class ElectionThread(Contender):
         self._tell_waiters()
 
     def _current_status(self) -> Status:
+        """A new one only where there is news: a member at rest hears hundreds of heartbeats for each."""
         election = self._election
         lease = election.lease_expires_at
+        answers, refusals = tuple(election.answers), tuple(election.refusals.items())
+        news = (election.role, election.current_term, election.leader_id, election.membership, lease, answers, refusals)
+        if news == self._news:
+            return self._status
+        self._news = news
         leads_unconfirmed = election.role is Role.LEADER and lease is None
         return Status(
             node_id=election.node_id,
@@ -598,8 +610,8 @@ class ElectionThread(Contender):
             membership=election.membership,
             min_nodes=election.min_nodes,
             lease_expires_at=lease,
-            answers=tuple(sorted(election.answers)),
-            refusals=tuple(sorted(election.refusals.items())),
+            answers=tuple(sorted(answers)),
+            refusals=tuple(sorted(refusals)),
             witnesses=tuple(sorted(election.witnesses)),
         )
 

@@ -86,16 +86,20 @@ class Follower(Member):
         super().start()
         self.deaths: List[str] = []
         self.refusals: List[str] = []
-        self._put = self._listener.inbox.put_nowait
-        self._listener.inbox.put_nowait = self._note
+        self._get = self._listener.inbox.get
+        self._listener.inbox.get = self._get_and_note
         return self
+
+    def _get_and_note(self, *how: Any, **more: Any) -> Any:
+        message = self._get(*how, **more)
+        self._note(message)
+        return message
 
     def _note(self, message: Any) -> None:
         if isinstance(message, PeerDown):
             self.deaths.append(message.node_id)
         if isinstance(message, RequestVoteResponse):
             self.refusals.append(message.reason)
-        self._put(message)
 
     def is_led(self) -> bool:
         """Whether it follows the leader, and they have reached each other: before that nothing can be proved."""

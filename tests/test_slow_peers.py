@@ -88,13 +88,14 @@ class Count:
 
     def watch(self, member: Member) -> None:
         inbox = member._listener.inbox
-        put = inbox.put_nowait
+        get = inbox.get
 
-        def counting(message: Any) -> None:
+        def counting(*how: Any, **more: Any) -> Any:
+            message = get(*how, **more)
             self.heartbeats[member.node_id] += isinstance(message, Heartbeat)
-            put(message)
+            return message
 
-        inbox.put_nowait = counting
+        inbox.get = counting
 
 
 def fill(node: connection.ConnectionNode) -> None:

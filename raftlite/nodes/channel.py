@@ -49,6 +49,7 @@ TLS_ONLY = b"#TLS#"  # what a listener that speaks TLS says without it, to whoev
 _TLS_BEGINS = b"\x16\x03"  # a handshake (RFC 8446, 5.1)
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # needs no descriptor: there may be none left
 _DONT_WAIT: Optional[int] = getattr(socket, "MSG_DONTWAIT", None)
+_LOOK: Optional[int] = None if _DONT_WAIT is None else int(socket.MSG_PEEK | _DONT_WAIT)  # made once: it is an enum
 
 _HANDSHAKE_ERRORS = (AuthenticationError, AssertionError, EOFError, OSError, ValueError)
 
@@ -221,11 +222,11 @@ class Channel(forks.Forkable):
     def has_input(self, seconds: float = 0.0) -> bool:
         """Whether a read would not block after `seconds`: on a channel that only writes, the peer has gone."""
         try:
-            if seconds or _DONT_WAIT is None:
+            if seconds or _LOOK is None:
                 with _Selector() as selector:
                     selector.register(self._socket, selectors.EVENT_READ)
                     return bool(selector.select(seconds))
-            self._socket.recv(1, socket.MSG_PEEK | _DONT_WAIT)
+            self._socket.recv(1, _LOOK)
         except BlockingIOError:
             return False
         except (OSError, ValueError):  # it is closed

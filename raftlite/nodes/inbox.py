@@ -67,10 +67,12 @@ class PollingInbox(queue.Queue, forks.Forkable):  # type: ignore[type-arg]  # Py
         self.has_reader = self.has_reader or block
         give_up_at = NEVER if timeout is None else time.monotonic() + timeout
         while not self._is_closed:
-            if not self._qsize():
+            if not self.queue:
                 with self._waiting:
                     self._poll(max(0.0, give_up_at - time.monotonic()))
-            if self._qsize() or time.monotonic() >= give_up_at:
+            if self.queue:
+                return self.queue.popleft()  # nobody else reads, and nobody waits for room
+            if time.monotonic() >= give_up_at:
                 break
         return super().get(block and self._is_closed, timeout)
 
@@ -80,7 +82,7 @@ class PollingInbox(queue.Queue, forks.Forkable):  # type: ignore[type-arg]  # Py
             return
         self._is_asleep = True  # before the look: whoever puts something in between sees one or the other
         try:
-            ready = self._epoll.poll(0 if self._qsize() else min(seconds, LONGEST_WAIT))
+            ready = self._epoll.poll(0 if self.queue else min(seconds, LONGEST_WAIT))
         finally:
             self._is_asleep = False
         with self._reading:
@@ -109,7 +111,7 @@ class PollingInbox(queue.Queue, forks.Forkable):  # type: ignore[type-arg]  # Py
             return
         try:
             for data in lent.channel.recv_at_once():
-                self.put_nowait(lent.hear(data))
+                self.queue.append(lent.hear(data))  # whoever calls this wakes the reader if it has to be woken
         except (EOFError, OSError, MalformedMessage) as error:
             if isinstance(error, MalformedMessage):
                 self._failures[lent.channel] = error
@@ -120,9 +122,7 @@ class PollingInbox(queue.Queue, forks.Forkable):  # type: ignore[type-arg]  # Py
 
     def _put(self, item: Any) -> None:
         super()._put(item)
-        if self._is_asleep:
-            self._is_asleep = False
-            self._wake()
+        self._wake_if_asleep()
 
     def read_to_the_end(self, channel: Channel, hear: Hear) -> None:
         """Let the reader read `channel` and make messages of its frames by `hear`, until the peer ends it.
@@ -157,6 +157,7 @@ class PollingInbox(queue.Queue, forks.Forkable):  # type: ignore[type-arg]  # Py
                 self._lent[fd] = _Lent(channel, hear)
                 self._epoll.register(fd, select.EPOLLIN)
                 self._read(fd)  # what came together with the end of the handshake wakes nobody any more
+                self._wake_if_asleep()
 
     def _take_back(self, channel: Channel) -> Optional[Exception]:
         with self._reading:
@@ -169,6 +170,11 @@ class PollingInbox(queue.Queue, forks.Forkable):  # type: ignore[type-arg]  # Py
         del self._lent[fd]
         with contextlib.suppress(OSError, ValueError):  # it was closed, or this inbox was
             self._epoll.unregister(fd)
+
+    def _wake_if_asleep(self) -> None:
+        if self._is_asleep:
+            self._is_asleep = False
+            self._wake()
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # it is full of wake-ups, or closed
