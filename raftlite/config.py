@@ -35,7 +35,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from raftlite.errors import ConfigError
 from raftlite.membership import check_node_id
-from raftlite.nodes.address import normalize
+from raftlite.nodes.address import is_path, normalize
 from raftlite.timing import Timing, is_number
 
 ON_EXIT = ("restart", "resign", "stop")
@@ -144,7 +144,7 @@ def _checked(path: str, content: Dict[str, Any]) -> Config:
     folder = Path(path).parent
     top = {key: _place(folder, content[key]) if _TOP[key] is _PATH else content[key] for key in _TOP if key in content}
     tls = {key: _place(folder, value) for key, value in tables["tls"].items()}
-    members = _members(tables["members"])
+    members = _members(folder, tables["members"])
     for witness in top.get("witnesses", []):
         if witness not in members:
             raise ConfigError(f"witnesses names {witness!r}, but [members] has only {', '.join(sorted(members))}")
@@ -155,14 +155,16 @@ def _place(folder: Path, name: str) -> str:
     return str(folder / name)
 
 
-def _members(table: Dict[str, Any]) -> Dict[str, str]:
+def _members(folder: Path, table: Dict[str, Any]) -> Dict[str, str]:
     if not table:
         raise ConfigError('[members] is missing: name each member and its address there, as in a = "10.0.0.1:7600"')
+    places = {}
     for node_id, address in table.items():
         check_node_id(node_id)
         _check_value(f"members.{node_id}", address, _Kind(_is_text, 'an address: write it as "10.0.0.1:7600"'))
-        normalize(address, f"members.{node_id}")
-    return dict(table)
+        place = normalize(address, f"members.{node_id}")
+        places[node_id] = _place(folder, place) if is_path(address) else place
+    return places
 
 
 def _check_value(name: str, value: Any, kind: _Kind) -> None:

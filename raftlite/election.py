@@ -170,7 +170,7 @@ class Election:
         self._numbered = 0  # how the last of them was numbered
         self._handover: Optional[Change] = None  # a transfer that this member has begun in this term as its leader
         self._resigned_in = self._handed_back_in = 0  # the last terms in which it did
-        self._resigned_until = LONG_AGO  # until then it leaves the others to lead
+        self.resigned_until = LONG_AGO  # until then it leaves the others to lead
 
         self._outbox: List[Tuple[str, Message]] = []
         self._events: List[Event] = []
@@ -623,7 +623,7 @@ class Election:
             self._become_follower(self.current_term, now)
         self._election_at += 2 * self.timing.election_timeout
         self._resigned_in = self.current_term
-        self._resigned_until = now + 2 * self.timing.election_timeout
+        self.resigned_until = now + 2 * self.timing.election_timeout
 
     def _receive_timeout_now(self, request: TimeoutNow, now: float) -> None:
         is_rival = self._leader is not None and request.term == self.current_term
@@ -632,7 +632,7 @@ class Election:
         self._become_follower(request.term, now)
         if request.term == self._resigned_in:
             return
-        if not self._may_campaign or self._abstains_from_established(now) or now < self._resigned_until:
+        if not self._may_campaign or self._abstains_from_established(now) or now < self.resigned_until:
             self._hand_back(request)
         else:
             self._note_decline(request.sender_id, now)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from typing import Any, Iterator
+from typing import Any, Iterator, Set
 
 from raftlite.errors import ConfigError, StaleToken
 
@@ -66,6 +66,9 @@ class FencingGate:
         return f"FencingGate({self.resource!r}, newest={self._newest})"
 
 
+_in_a_body: Set[int] = set()  # the connections, by their id(), that an `admit` is using
+
+
 class SQLiteFencingGate:
     """Guards what is in a SQLite database, together with every process that writes to it through a gate of this name.
 
@@ -87,12 +90,16 @@ class SQLiteFencingGate:
     def admit(self, connection: sqlite3.Connection, token: int) -> Iterator[sqlite3.Connection]:
         """Run the body in a transaction that begins with `check` and is committed at the end of the body.
 
-        The body itself neither commits nor rolls back. An exception rolls it back and passes through. Raises as `check`
-        does.
+        The body itself neither commits nor rolls back; a second gate that guards it is `check`ed there. An exception
+        rolls it back and passes through. Raises as `check` does, and `ConfigError` for a body that has done otherwise.
         """
+        _check_token(token)
+        if id(connection) in _in_a_body:
+            raise ConfigError(f"admit() would end the transaction of the one around it: call {self}.check() there")
         began_here = not connection.in_transaction
         if began_here:
             connection.execute("BEGIN IMMEDIATE")
+        _in_a_body.add(id(connection))
         try:
             self.check(connection, token)
             yield connection
@@ -101,6 +108,8 @@ class SQLiteFencingGate:
             if connection.in_transaction:
                 _end(connection, "ROLLBACK", began_here)
             raise
+        finally:
+            _in_a_body.discard(id(connection))
 
     def check(self, connection: sqlite3.Connection, token: int) -> None:
         """Raise `StaleToken` where a newer token was let through; else nobody writes before this transaction has ended.
@@ -152,6 +161,8 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 def _end(connection: sqlite3.Connection, how: str, began_here: bool) -> None:
     """In the way in which the transaction was begun: `commit` does nothing where each statement commits by itself."""
+    if not connection.in_transaction:
+        raise ConfigError("the body has ended the transaction, so a write may be late: leave that to admit()")
     if began_here:
         connection.execute(how)
     elif how == "COMMIT":

@@ -104,8 +104,6 @@ class Member:
         if self.peers and self.listen is None:
             raise ConfigError("listen is missing: with peers, this member needs an address that they can reach")
         check_timing(timing)
-        if not isinstance(voter, bool):
-            raise ConfigError(f"voter is {voter!r}, but must be True or False")
         founding = founding_membership(node_id, [NodeInfo(node_id, voter), *self.peers])
         check_bounds(founding, min_nodes, max_nodes)
         self._witnesses = check_witnesses(founding, witnesses)
@@ -283,6 +281,8 @@ class Member:
         `leadership.check()` is no such exception. Stop the member from another thread, a callback or the job itself.
         Raises `MemberStopped` where it is a failure, or its removal, that has stopped the member.
         """
+        if not callable(job):
+            raise ConfigError(f"job is {job!r}, but must be a function of the leadership")
         thread = self._running()
         while True:
             try:

@@ -25,6 +25,8 @@ class NodeInfo:
 
     def __post_init__(self) -> None:
         check_node_id(self.node_id)
+        if not isinstance(self.voter, bool):
+            raise ConfigError(f"voter is {self.voter!r}, but must be True or False")
         if self.address is not None:
             check_address(self.address)
 

@@ -35,7 +35,7 @@ from raftlite.errors import ConfigError
 from raftlite.guardian import become_reaper, descendants
 from raftlite.leadership import Leadership
 from raftlite.member import Member
-from raftlite.options import AUTHKEY_VARIABLE, add_member, settings_from
+from raftlite.options import AUTHKEY_VARIABLE, Settings, add_member, settings_from
 from raftlite.output import EX_OK, EX_SOFTWARE, INTERRUPTED, Output, log_to_stderr
 from raftlite.printer import LOOKS_EVERY, EventPrinter, LeaderlessLog
 from raftlite.timing import Timing, is_number
@@ -99,6 +99,7 @@ def run_command(options: argparse.Namespace) -> int:
     settings = settings_from(options)
     if not hasattr(os, "fork"):
         raise ConfigError("raftlite run needs a system that can fork, which this one cannot")
+    _check_may_lead(settings)
     grace = _grace(settings.run.get("grace", GRACE) if options.grace is None else options.grace)
     on_exit = options.on_exit or settings.run.get("on_exit", "restart")
     problem = _why_not(command[0])
@@ -110,6 +111,13 @@ def run_command(options: argparse.Namespace) -> int:
             logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", member.node_id)
         printer = EventPrinter(member, output, options.json)
         return Runner(member, settings.timing, command, plan, on_exit, printer, signals).run()
+
+
+def _check_may_lead(settings: Settings) -> None:
+    kind = "a witness" if settings.node_id in settings.witnesses else "" if settings.voter else "an observer"
+    if kind:
+        never = "which never leads, so that the command would never run here"
+        raise ConfigError(f"{settings.node_id} is {kind}, {never}: start raftlite node instead")
 
 
 def _grace(seconds: Any) -> float:

@@ -64,8 +64,12 @@ def _rounded(seconds: Optional[float]) -> Optional[float]:
     return None if seconds is None else round(seconds, 3)
 
 
-def explain(status: Status, unreachable: Dict[str, str]) -> str:
-    """Why there is no leader; empty if there is one. `unreachable` says of peers since when, in words."""
+def explain(status: Status, unreachable: Dict[str, str], resigned_for: float = 0.0) -> str:
+    """Why there is no leader; empty if there is one.
+
+    `unreachable` says of peers since when, in words; `resigned_for` are the seconds for which this member leaves the
+    lead to the others.
+    """
     if status.role is Role.STOPPED:
         return f"stopped: {status.error}" if status.error else "stopped"
     if status.leader_id is not None:
@@ -77,15 +81,16 @@ def explain(status: Status, unreachable: Dict[str, str]) -> str:
         return "an observer waits for the voters to elect a leader"
     if status.membership.term == 0 and len(voters) < status.min_nodes:
         return f"knows {len(voters)} of {status.min_nodes} nodes"
-    return _explain_answers(status, unreachable)
+    resigned = f"it has resigned, and leaves the lead to others for {resigned_for:.1f} s more; " * (resigned_for > 0)
+    return resigned + _explain_answers(status, unreachable)
 
 
 def _explain_answers(status: Status, unreachable: Dict[str, str]) -> str:
     voters = sorted(status.membership.voters)
     missing = [f"{voter} is {unreachable[voter]}" for voter in voters if voter in unreachable]
-    if not status.answers:
-        return "; ".join(["waits for a heartbeat or an election", *missing])
     silent = [voter for voter in voters if voter not in status.answers and voter not in unreachable]
+    if not status.answers or not (missing or silent or status.refusals):  # those were of an election that is over
+        return "; ".join(["waits for a heartbeat or an election", *missing])
     parts = [f"{len(status.answers)} of {len(voters)} answer", *missing]
     parts += [f"{voter} does not answer" for voter in silent]
     parts += [f"{voter} refuses: {reason}" for voter, reason in status.refusals]

@@ -271,7 +271,7 @@ class ElectionThread(Contender):
             leader_heard_ago=None if heard_at is None else max(0.0, self._clock() - heard_at),
             unreachable=tuple(sorted(unreachable.items())),
         )
-        return replace(status, why=explain(status, unreachable))
+        return replace(status, why=explain(status, unreachable, self._election.resigned_until - self._clock()))
 
     def metrics(self) -> Dict[str, Number]:
         """Counters and gauges as plain numbers, each of which `raftlite.metrics.METRICS` describes.

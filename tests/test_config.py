@@ -100,6 +100,14 @@ def test_the_id_says_which_of_the_members_this_is(write, options):
     assert settings.timing == Timing(heartbeat_interval=0.25, election_timeout=2, trust_refused=False)
 
 
+def test_sockets_are_looked_for_beside_the_file(write, options, tmp_path):
+    """As everything else with a relative path: members may be started from different folders."""
+    path = write('[members]\na = "./a.sock"\nb = "unix:b.sock"\nc = "/run/c.sock"\nd = "h:1"\n')
+    settings = settings_from(options("--config", path, "--id", "a"))
+    assert settings.listen == str(tmp_path / "a.sock")
+    assert settings.peers == {"b": str(tmp_path / "b.sock"), "c": "/run/c.sock", "d": "h:1"}
+
+
 def test_options_win_over_the_file(write, options):
     """One by one; a member that listens elsewhere is still known to the others by the file's address."""
     path = write(WHOLE.partition("[tls]")[0])

@@ -129,6 +129,40 @@ def test_a_write_and_its_check_are_one_transaction(connect, mode):
     assert rows(other) == ["new", "again"]
 
 
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_a_body_that_two_gates_guard_is_one_transaction(connect, mode):
+    """A second `admit` would commit what the first has begun; a `check` there does what is wanted."""
+    connection, other, second = connect(**mode), connect(), SQLiteFencingGate("invoices")
+    advice = r"call SQLiteFencingGate\('invoices'.*\)\.check\(\) there$"
+    with pytest.raises(ConfigError, match=advice), GATE.admit(connection, 1):
+        write(connection, "lost")
+        with second.admit(connection, 1):
+            pytest.fail("admitted")
+    assert (rows(other), GATE.newest(other)) == ([], 0)
+    with GATE.admit(connection, 2):
+        second.check(connection, 2)
+        write(connection, "new")
+    assert (rows(other), second.newest(other)) == (["new"], 2)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode.get("autocommit") is not False], ids=str)
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_a_body_that_ends_the_transaction_is_told_so(connect, mode, end):
+    """What it writes afterwards, nothing guards. (With `autocommit=False` the next one has begun by then.)"""
+    connection = connect(**mode)
+    with pytest.raises(ConfigError, match="the body has ended the transaction"), GATE.admit(connection, 1):
+        connection.execute(end)
+    with GATE.admit(connection, 1):
+        write(connection, "new")
+    assert rows(connect()) == ["new"]
+
+
+def test_arguments_of_admit_in_the_wrong_order_are_refused(connect):
+    """Before anything is asked of them."""
+    with pytest.raises(ConfigError, match=r"^token is <sqlite3.Connection"), GATE.admit(1, connect()):
+        pytest.fail("admitted")
+
+
 def test_the_check_is_part_of_the_transaction_of_the_program(connect):
     """It opens it as an INSERT would; `with connection` commits it or rolls it back."""
     connection, other = connect(), connect()

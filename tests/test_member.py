@@ -597,6 +597,12 @@ WRONG_SETTINGS = [
 ]
 
 
+def test_a_job_that_cannot_be_called_is_refused_at_once():
+    """And not when this member is elected, perhaps days later."""
+    with pytest.raises(ConfigError, match="job is None, but must be a function of the leadership"):
+        Member("a").run(None)
+
+
 @pytest.mark.parametrize("settings, sentence", WRONG_SETTINGS)
 def test_a_setting_out_of_bounds_is_refused_before_anything_starts(settings, sentence):
     """`ConfigError`, a `ValueError`, names the setting, its value and the bound."""

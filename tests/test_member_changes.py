@@ -290,6 +290,8 @@ def test_a_member_that_cannot_exist_is_refused_at_once(cluster, node_id, address
     member.wait_until_leader(PATIENCE)
     with pytest.raises(ConfigError, match="but must be"):
         member.add_node(node_id, address, timeout=PATIENCE)
+    with pytest.raises(ConfigError, match="voter is 'no', but must be True or False"):
+        member.add_node("d", "h:1", voter="no", timeout=PATIENCE)
     assert member.membership.ids == {"a"}
 
 

@@ -286,6 +286,15 @@ def test_nothing_is_left_of_a_command_that_forks_away(start, end):
     assert ("left behind" in wrapper.said) == (end == "exit")
 
 
+@pytest.mark.parametrize("option, kind", [(("--witness", "a"), "a witness"), (("--observer",), "an observer")])
+def test_a_member_that_never_leads_is_told_that_its_command_would_never_run(start, option, kind):
+    """The same settings serve every machine; where nothing is to run, `raftlite node` votes."""
+    wrapper = start("true", options=("--peer", "b=127.0.0.1:1", *option))
+    assert wrapper.wait() == 78
+    assert f"a is {kind}, which never leads" in wrapper.said
+    assert "start raftlite node instead" in wrapper.said
+
+
 @linux
 def test_a_command_whose_guardian_is_killed_dies_with_it(start):
     """Nobody could end it in time any more."""

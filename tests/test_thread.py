@@ -692,6 +692,17 @@ def test_a_full_inbox_costs_a_peer_its_message_and_the_program_nothing():
         assert refused == [ChangeRefused(Resign(), "a does not lead")]
 
 
+def test_a_member_that_has_resigned_says_so():
+    """Until somebody leads again: nothing is wrong, and nothing is missing."""
+    with ElectionThread("a", min_nodes=1, timing=Timing(election_timeout=600.0)) as thread:
+        thread.wait_until_leader(PATIENCE)
+        thread.resign()
+        why = r"it has resigned, and leaves the lead to others for 1[12]\d\d\.\d s more; waits for a heartbeat"
+        eventually(lambda: thread.leader_id is None, "resigned")
+        with pytest.raises(TimeoutError, match=why):
+            thread.wait_for_leader(0.01)
+
+
 def test_a_full_inbox_never_loses_the_order_to_stop():
     """Whatever the program says after it."""
     gate, inbox = Gate(), queue.Queue(1)
