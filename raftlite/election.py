@@ -409,18 +409,19 @@ class Election:
     def _send_heartbeats(self, leader: LeaderState, now: float) -> None:
         leader.begin_round(now)
         self._announce_confirmed(leader)  # where this member alone is a majority
+        heartbeat = self._heartbeat(leader)
         for member in sorted((self.membership.ids | leader.departing.keys()) - {self.node_id}):
-            self._beat(leader, member, now)
+            self._beat(leader, member, heartbeat, now)
 
-    def _beat(self, leader: LeaderState, member: str, now: float) -> None:
+    def _beat(self, leader: LeaderState, member: str, heartbeat: Heartbeat, now: float) -> None:
         # Whoever learns that it was removed stops; until the others have committed that, its vote may be needed.
         may_know = member in self.membership.ids or leader.is_committed
-        is_needed = may_know and leader.needs_membership(member, now)
-        self._send_heartbeat(leader, member, self.membership if is_needed else None)
+        if may_know and leader.needs_membership(member, now):
+            heartbeat = self._heartbeat(leader, self.membership)
+        self._send(member, heartbeat)
 
-    def _send_heartbeat(self, leader: LeaderState, member: str, membership: Optional[Membership]) -> None:
-        position = self.membership.position
-        self._send(member, Heartbeat(self.current_term, self.node_id, leader.round, position, membership))
+    def _heartbeat(self, leader: LeaderState, membership: Optional[Membership] = None) -> Heartbeat:
+        return Heartbeat(self.current_term, self.node_id, leader.round, self.membership.position, membership)
 
     def _receive_heartbeat(self, heartbeat: Heartbeat, now: float) -> None:
         is_rival = self._leader is not None and heartbeat.term == self.current_term
@@ -579,7 +580,7 @@ class Election:
             return
         assert successor is not None
         if leader.needs_membership(successor, now):
-            self._send_heartbeat(leader, successor, self.membership)  # or nobody would vote for it
+            self._send(successor, self._heartbeat(leader, self.membership))  # or nobody would vote for it
         self._become_follower(self.current_term, now)
         self._handover = change
         self._send(successor, TimeoutNow(self.current_term, self.node_id))
@@ -656,7 +657,7 @@ class Election:
     def _peer_up(self, request: PeerUp, now: float) -> None:
         """A leader makes itself known to whoever comes. In a first election there is no silence to wait for."""
         if self._leader and request.node_id in self.membership.ids:
-            self._beat(self._leader, request.node_id, now)
+            self._beat(self._leader, request.node_id, self._heartbeat(self._leader), now)
         elif self._is_founding:
             self._reached.add(request.node_id)
             is_complete = self.membership.voters <= self._reached | {self.node_id}

@@ -86,6 +86,8 @@ class Handles:
 
     def close_departed(self, departing: Iterable[str]) -> FrozenSet[str]:
         """Close the handles of members that were removed and have learnt it, as all but `departing` have."""
+        if not self._left:
+            return self._left
         learnt_it = self._left - frozenset(departing)
         self._left -= learnt_it
         for node_id in learnt_it:

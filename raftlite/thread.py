@@ -267,6 +267,7 @@ class ElectionThread(Contender):
             self._status,
             leader_id=leader_id,
             role=self.role,
+            lease_expires_at=leadership._lease_expires_at if leadership is not None else None,
             lease_remaining=leadership.remaining if leadership is not None else None,
             leader_heard_ago=None if heard_at is None else max(0.0, self._clock() - heard_at),
             unreachable=tuple(sorted(unreachable.items())),
@@ -457,7 +458,7 @@ class ElectionThread(Contender):
     def _note_delay(self, late: float, or_else: str = "") -> None:
         """Say why a lease has run out, or nothing was heard, where this very program has done it."""
         if late > self._election.timing.election_timeout / 2:
-            lease = self._status.lease_expires_at
+            lease = self._election.lease_expires_at
             logger.warning(
                 "%s: the election was not run for %.1f s%s: code of this program held the interpreter (the GIL), "
                 "where Member(isolated=True) would go on, or the process was suspended%s",
@@ -550,7 +551,7 @@ class ElectionThread(Contender):
             self._heard_at.pop(departed, None)
         for event in ready.events:
             self._announce(event)
-        lease = after.lease_expires_at
+        lease = self._election.lease_expires_at
         if self._leadership and lease is not None and not self._leadership._renew(lease):
             self._leadership = None
             self._put(Resign())  # the program has seen the lease run out and acts on it: so must the election
@@ -595,21 +596,20 @@ class ElectionThread(Contender):
     def _current_status(self) -> Status:
         """A new one only where there is news: a member at rest hears hundreds of heartbeats for each."""
         election = self._election
-        lease = election.lease_expires_at
+        leads_unconfirmed = election.role is Role.LEADER and election.lease_expires_at is None
         answers, refusals = tuple(election.answers), tuple(election.refusals.items())
-        news = (election.role, election.current_term, election.leader_id, election.membership, lease, answers, refusals)
+        leader_id = None if leads_unconfirmed else election.leader_id
+        news = (election.role, election.current_term, leader_id, election.membership, answers, refusals)
         if news == self._news:
             return self._status
         self._news = news
-        leads_unconfirmed = election.role is Role.LEADER and lease is None
         return Status(
             node_id=election.node_id,
             role=election.role,
             current_term=election.current_term,
-            leader_id=None if leads_unconfirmed else election.leader_id,
+            leader_id=leader_id,
             membership=election.membership,
             min_nodes=election.min_nodes,
-            lease_expires_at=lease,
             answers=tuple(sorted(answers)),
             refusals=tuple(sorted(refusals)),
             witnesses=tuple(sorted(election.witnesses)),
@@ -632,7 +632,7 @@ class ElectionThread(Contender):
         self._failure = failure
         knew_leader = self._status.leader_id is not None
         error = "" if failure is None else f"{type(failure).__name__}: {failure}"
-        self._status = replace(self._status, role=Role.STOPPED, leader_id=None, lease_expires_at=None, error=error)
+        self._status = replace(self._status, role=Role.STOPPED, leader_id=None, error=error)
         if knew_leader:
             event = LeaderChanged(None, self._status.current_term)
             self._change_leader(event)
