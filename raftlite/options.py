@@ -203,7 +203,7 @@ def authkey_from(options: argparse.Namespace, tls: Optional[TlsContext], otherwi
     path = options.authkey_file or (None if key else otherwise)
     if path:
         key = _read_key("--authkey-file" if options.authkey_file else "authkey_file", path)
-    if not key and tls is not None and not path:
+    if not key and tls is not None:
         return CERTIFIED
     if not key:
         raise ConfigError(f"no key: put the secret that all members share into {AUTHKEY_VARIABLE} or --authkey-file")
@@ -212,6 +212,9 @@ def authkey_from(options: argparse.Namespace, tls: Optional[TlsContext], otherwi
 
 def _read_key(name: str, path: str) -> bytes:
     try:
-        return Path(path).read_bytes().strip()
+        key = Path(path).read_bytes().strip()
     except OSError as error:
         raise ConfigError(f"{name} {path} cannot be read: {error.strerror}") from None
+    if not key:
+        raise ConfigError(f"{name} {path} is empty: write the secret into it that all members share")
+    return key

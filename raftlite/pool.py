@@ -236,7 +236,10 @@ def _start_keeper(invitation: Invitation) -> Optional[subprocess.Popen[bytes]]:
     settings = {**asdict(replace(invitation, callbacks={})), "authkey": invitation.authkey.hex(), "isolated": False}
     try:
         keeper = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP, package], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+            [sys.executable, "-c", _BOOTSTRAP, package],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the parent, whose end ends it; here it would come amid the imports
         )
         assert keeper.stdin is not None
         with keeper.stdin:

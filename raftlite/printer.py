@@ -64,7 +64,7 @@ class LeaderlessLog:
     def look(self, status: Status) -> None:
         """To be called again and again, with what the member knows."""
         now = self._clock()
-        if now - self._looked_at > 2 * LOOKS_EVERY:
+        if now - self._looked_at > 2 * LOOKS_EVERY and self._said_at is None:
             self._since = now  # nobody has looked for so long, or this process was suspended
         self._looked_at = now
         if status.leader_id is not None:

@@ -345,6 +345,7 @@ class Runner:
 
     def _elected(self, leadership: Leadership) -> None:
         self._leadership, self._elected_at = leadership, boot_clock()
+        self._leaderless.look(self._member.status())  # which is not looked at while the command runs
 
     def _lost(self, done: threading.Event) -> None:
         self._leadership = None

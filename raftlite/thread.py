@@ -405,7 +405,8 @@ class ElectionThread(Contender):
         """Members that cannot be reached or, by a leader, heard; and since when, in words."""
         if self._status.role is Role.STOPPED:
             return {}
-        return {**self._silent(), **self._handles.trouble}
+        trouble, members = {**self._silent(), **self._handles.trouble}, self._status.membership.ids
+        return {each: words for each, words in trouble.items() if each in members}  # not who was removed and is gone
 
     def _silent(self) -> Dict[str, str]:
         if not self.is_leader:

@@ -246,6 +246,19 @@ def test_a_change_that_is_refused_raises_the_leaders_reason_wherever_it_is_asked
         assert cluster.agree()
 
 
+def test_a_member_that_is_gone_and_removed_is_missed_no_more(cluster):
+    """Though the leader goes on looking for it, to tell it."""
+    cluster.found("abc")
+    leader = cluster.members[cluster.agree()]
+    gone = cluster.another(leader.node_id).node_id
+    cluster.members.pop(gone).stop()
+    eventually(lambda: gone in dict(leader.status().unreachable), "missed")
+    leader.remove_node(gone, timeout=PATIENCE)
+    assert gone in leader._thread._handles.trouble
+    assert leader.status().unreachable == ()
+    assert leader.metrics()["unreachable_members"] == 0
+
+
 @pytest.mark.slow
 def test_a_member_that_was_added_at_a_wrong_address_is_added_again_at_the_right_one(cluster):
     """Every member dials the new address, not only the one that was asked."""

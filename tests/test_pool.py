@@ -100,6 +100,12 @@ def test_one_worker_of_any_pool_coordinates(kind, method, journal, tmp_path):
     assert not os.path.exists(folder)
 
 
+def test_ctrl_c_does_not_reach_the_keeper():
+    """It is no worker, ends with its parent, and would say where amid its start the signal came."""
+    with PoolElection(workers=2) as election:
+        assert os.getsid(election._keeper.pid) != os.getsid(0)
+
+
 @pytest.mark.slow
 def test_every_worker_that_ends_gives_its_slot_back(journal):
     """Each process has one task only. Whoever led has handed over in order, for its `on_lost` was called."""

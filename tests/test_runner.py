@@ -15,14 +15,18 @@ import subprocess
 import sys
 import termios
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from children import environment
-from threads import PATIENCE, eventually
+from threads import PATIENCE, Clock, eventually
 
+from raftlite import Leadership, Role, Status
 from raftlite.cli import main
-from raftlite.runner import Plan
+from raftlite.membership import founding_membership
+from raftlite.printer import LeaderlessLog
+from raftlite.runner import Plan, Runner, _Signals
 from raftlite.timing import Timing
 
 KEY = "the secret that all members share"
@@ -623,6 +627,35 @@ def test_a_takeover_waits_for_a_command_that_takes_longer_than_a_lease(start, tm
     assert first.wait() == 0
     assert first.await_event("ended")["killed"] is False
     trio.stop()
+
+
+class Led:
+    """What the runner needs of a member that leads."""
+
+    node_id = "a"
+    known = Status("a", Role.LEADER, 1, "a", founding_membership("a", []), 1)
+
+    def on_elected(self, callback):
+        pass
+
+    def on_lost(self, callback):
+        pass
+
+    def status(self):
+        return self.known
+
+
+def test_a_lead_that_comes_and_goes_quickly_is_no_time_without_a_leader(caplog):
+    """While the command runs nobody looks, and yet somebody leads."""
+    clock, grant = Clock(), Leadership("a", 1, 1e9, lambda: 0.0)
+    runner = Runner(Led(), Timing(), ["true"], Plan(0, 0, 0), "restart", None, _Signals())
+    runner._leaderless = LeaderlessLog(1.0, clock)
+    for _ in range(10):
+        runner._leaderless.look(replace(Led.known, leader_id=None, why="?"))
+        clock.now += 0.6
+        runner._elected(grant)
+        clock.now += 0.3
+    assert not caplog.records
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from children import environment
@@ -449,6 +450,19 @@ def test_a_program_that_was_suspended_does_not_say_that_nobody_led_meanwhile(tim
         clock.now += LOOKS_EVERY
         log.look(nobody)
     assert len(caplog.records) == 1
+
+
+def test_what_was_said_is_taken_back_also_after_a_time_in_which_nobody_looked(caplog):
+    """With how long it has been, as far as anybody knows."""
+    clock = Clock()
+    log = LeaderlessLog(1.0, clock)
+    nobody = Status("a", Role.FOLLOWER, 1, None, founding_membership("a", [NodeInfo("b")]), 2, why="b is unreachable")
+    for _ in range(7):
+        log.look(nobody)
+        clock.now += LOOKS_EVERY
+    clock.now += 20.0
+    log.look(replace(nobody, leader_id="b"))
+    assert [record.getMessage() for record in caplog.records][1:] == ["a: b leads, after 24 s without a leader"]
 
 
 @pytest.mark.slow
