@@ -36,7 +36,7 @@ WIRE_MESSAGES: Tuple[Type[Any], ...] = (
 )
 
 
-_latest: Tuple[Optional[Message], bytes] = (None, b"")  # replaced whole, so that any thread may look
+_latest: Tuple[object, bytes] = (object(), b"")  # the last message encoded; replaced whole, so any thread may look
 
 
 def encode(message: Message) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import pickle
@@ -173,6 +174,15 @@ def test_a_subclass_has_no_form_on_the_wire():
     """It would arrive as something else."""
     with pytest.raises(MalformedMessage, match="Loud has no form on the wire"):
         encode(Loud(1, "a"))
+
+
+def test_the_first_thing_encoded_may_be_no_message_either():
+    """There is none before it that it could be taken for."""
+    spec = importlib.util.find_spec("raftlite.codec")
+    fresh = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fresh)
+    with pytest.raises(MalformedMessage, match="NoneType has no form on the wire"):
+        fresh.encode(None)
 
 
 @pytest.mark.parametrize(
