@@ -320,7 +320,7 @@ class Runner:
         now = boot_clock()
         ends_at = self._told - self._plan.margin / 2
         if self._is_running and self._pid and now >= min(ends_at, self._insist_at):
-            self._killed_for = "lease" if now >= ends_at else "stop"
+            self._killed_for = self._killed_for or ("lease" if now >= ends_at else "stop")
             self._guardian.kill(self._pid)
 
     def _release_callbacks(self) -> None:

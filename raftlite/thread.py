@@ -482,21 +482,25 @@ class ElectionThread(Contender):
             self._counts.messages_received += 1
             if sender in self._handles:
                 self._heard_at[sender] = now
-        elif not self._takes(message):
+        elif self._is_in_order(message):
+            self._note(message)
+        else:
             return
         self._carry_out(self._election.receive(message, now), now, message)
 
-    def _takes(self, message: Any) -> bool:
-        """Whether a control message is in order; keeps the handle that it may bring."""
+    def _is_in_order(self, message: Any) -> bool:
         try:
             _check_request(message)
         except ConfigError as error:
             logger.error("%s: %r in the inbox is ignored: %s", self.node_id, message, error)
             return False
+        return True
+
+    def _note(self, message: Any) -> None:
+        """What of a control message is this thread's affair, before the election hears it."""
         if isinstance(message, AddNode) and isinstance(message.node, Node):
             self._handles.keep(message.node)
         self.was_told_to_stop = self.was_told_to_stop or type(message) is Stop
-        return True
 
     def _carry_out(self, ready: Ready, now: float, heard: Any = None) -> None:
         outbox: Iterable[Tuple[str, Message]] = ready.outbox
