@@ -1,6 +1,6 @@
 r"""Celery beat on exactly one of three machines: `raftlite run` starts it where it leads and ends it where it does not.
 
-    pip install celery; cd examples; export RAFTLITE_AUTHKEY=classroom
+    pip install celery; cd examples; export RAFTLITE_AUTHKEY=classroom      # the latter two in each terminal
     raftlite run --id a --listen 127.0.0.1:7611 --peer b=127.0.0.1:7612 --peer c=127.0.0.1:7613 \
         --data-dir .raftlite-data -- celery -A celery_beat beat
     raftlite run --id b --listen 127.0.0.1:7612 --peer a=127.0.0.1:7611 --peer c=127.0.0.1:7613 \

@@ -10,6 +10,7 @@ it to settings.py, and `manage.py runleader NAME` is what systemd restarts on ea
 
 import contextlib
 import os
+import signal
 import sys
 
 import django
@@ -37,6 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("name", choices=settings.RAFTLITE["peers"])
 
     def handle(self, name, **options):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # systemd's way to end it: hand over first
         listen = settings.RAFTLITE["peers"][name]
         with contextlib.suppress(KeyboardInterrupt), Member(name, listen=listen, **settings.RAFTLITE) as member:
             self.stdout.write(f"{name} follows {member.wait_for_leader()}")

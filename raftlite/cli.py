@@ -153,7 +153,9 @@ def _add_request(commands: Any, name: str, what: str, nargs: Optional[str] = Non
         "address", metavar="ADDRESS", nargs=nargs, help="any member's host:port, [ipv6]:port or socket's path"
     )
     parser.add_argument("--cluster", default="raftlite", help="the name of the cluster")
-    parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="wait so long for the answer")
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, metavar="SECONDS", help="wait so long (default %(default)g)"
+    )
     add_authkey(parser)
     add_tls(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

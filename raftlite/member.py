@@ -63,9 +63,9 @@ class Member:
     `data_dir`; without it they are forgotten with the process, and safety then rests on timing (see `MemoryStorage`).
     `voter=False` makes an observer, which follows the leader and never votes. `min_nodes` and `max_nodes` count voters,
     this one included: no election starts before `min_nodes` are known. `witnesses`, the same on every member, are the
-    ids of voters that never lead: one of three, say, where only two machines can do the work. `isolated=True` runs the
-    election in a child process, for a program that may hold the interpreter for seconds; the callbacks still run in
-    this one.
+    ids of voters that never lead: one of three, say, where only two machines can do the work. `isolated=True` (Linux)
+    runs the election in a child process, for a program that may hold the interpreter for seconds; the callbacks still
+    run in this one.
     `steps`, a `queue.Queue(n)`, gets a `Step` after each thing that the election hears, for whoever watches; what does
     not fit is lost and counted, and the member never waits. An isolated member has none.
 
@@ -137,9 +137,9 @@ class Member:
     def start(self) -> Member:
         """Open the votes, listen, connect and take part. Starting again after `stop` is fine.
 
-        Raises `OSError` where the address cannot be used, `StorageError` where the votes cannot be read,
-        `MemberStopped` if it runs already or a callback of its former life does, and `ForkedError` in a child of the
-        process that it ran in.
+        Raises `OSError` where the address cannot be used, `StorageError` where the votes cannot be read, `ConfigError`
+        where others can reach the address but there is neither `authkey` nor `ssl_context`, `MemberStopped` if it runs
+        already or a callback of its former life does, and `ForkedError` in a child of the process that it ran in.
         """
         if self._thread is not None:
             self._thread.check_process()

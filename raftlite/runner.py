@@ -52,7 +52,8 @@ def add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
         help="run a command while this member leads, and nowhere else",
-        usage="raftlite run --id ID --listen ADDRESS --peer ID=ADDRESS [OPTION ...] -- COMMAND [ARGUMENT ...]",
+        usage="raftlite run --id ID (--config FILE | --listen ADDRESS --peer ID=ADDRESS ...) [OPTION ...] -- "
+        "COMMAND [ARGUMENT ...]",
         description="Take part as `raftlite node` does, and run COMMAND, without a shell, whenever this member leads. "
         "It finds RAFTLITE_TOKEN, RAFTLITE_NODE_ID and RAFTLITE_TERM among its variables. "
         "Exits as the command did where that ended it, 128+N for a signal; 127 and 126 if it cannot be run.",

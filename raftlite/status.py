@@ -24,7 +24,7 @@ class Status:
 
     The rest explains how it voted: `min_nodes` voters must be known before the first election, `answers` and
     `refusals` came to its last request for votes; `lease_expires_at` is on the clock of leases; `witnesses` are the
-    voters that it takes for such as never lead.
+    voters that, as far as it knows, never lead.
     """
 
     node_id: str

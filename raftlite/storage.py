@@ -63,8 +63,8 @@ def file_name(node_id: str) -> str:
 class MemoryStorage(Storage):
     """For threads of one process: outlives the `ElectionThread`, not the process.
 
-    A member whose votes are lost with its process abstains for two election timeouts after each start, so safety
-    rests on timing there. Use `SQLiteStorage` wherever a process may be restarted.
+    A member whose votes are lost with its process abstains for two election timeouts after its start, if its cluster
+    has had a leader, so safety rests on timing there. Use `SQLiteStorage` wherever a process may be restarted.
     """
 
     def __init__(self) -> None:

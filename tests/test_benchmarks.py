@@ -67,9 +67,27 @@ def test_every_ratio_is_of_things_that_are_measured():
 def test_a_peer_that_cannot_be_measured_says_why_in_its_row():
     kind = compare.Kind(systems.KILL, systems.FAST, 3, "pyraft")
     row = {**kind._asdict(), "seconds": [], "cold_starts": [], "stuck": [], "left_out": compare.why_left_out(kind)}
-    result = {"machine": figures.machine(), "rows": [row]}
+    result = {"machine": figures.machine(), "rows": [row], "ended_early": False}
     line = next(line for line in compare.describe(result) if line.startswith("| pyraft"))
     assert "whole seconds" in line and "| 0" in line
+
+
+def test_ctrl_c_keeps_the_figures_of_the_turns_that_were_taken(monkeypatch):
+    kinds = [compare.Kind(systems.KILL, systems.DEFAULTS, 3, name) for name in ("raftlite", "floor")]
+
+    def take_turn(kind, faults, row):
+        if kind.system == "floor":
+            raise KeyboardInterrupt
+        row["seconds"] += [0.008] * faults
+
+    monkeypatch.setattr(compare, "take_turn", take_turn)
+    said = []
+    result = compare.measure(kinds, 200, said.append)
+    assert [len(row["seconds"]) for row in result["rows"]] == [compare.TURN, 0]
+    assert result["ended_early"] and said[-1] == "ended early: these are the figures so far"
+    lines = compare.describe(result)
+    assert lines[-1].endswith("; ended early")
+    assert [line.split("|")[2].strip() for line in lines if line.startswith(("| raftlite", "| floor"))] == ["5", "0"]
 
 
 def test_silence_is_told_in_election_timeouts_and_a_kill_in_milliseconds():

@@ -61,6 +61,25 @@ def test_full_stop_of_a_remote_control_stops_the_scene(watch):
         expect(lab.page.locator("#live")).to_have_text("Live", timeout=PATIENCE)
 
 
+def test_scene_is_begun_again_and_the_remote_works_while_its_list_has_the_keyboard(watch):
+    session = Session(real_lab)
+    session.scene("cold-start")
+    with shown(session, watch()) as lab:
+        page = lab.page
+        page.locator(".choose").focus()
+        page.keyboard.press("PageDown")
+        page.wait_for_function("() => (({scene}) => scene && scene.position === 1)(raftlite.app.source.answer)")
+        first = session.player
+        assert first.scene.name == "cold-start"
+        page.locator(".again").click()
+        expect(page.locator(".again")).to_be_hidden(timeout=PATIENCE)
+        assert session.player is not first
+        assert (session.player.scene.name, session.player.position) == ("cold-start", 0)
+        titles = page.locator(".choose optgroup").nth(0).locator("option")
+        assert titles.count() == len(SHOW)
+        assert titles.nth(2).text_content() == "3  The leader dies"
+
+
 def test_question_is_answered_by_what_happens(watch):
     session = Session(real_lab)
     session.scene("leader-dies")

@@ -59,6 +59,7 @@ def test_each_member_is_a_process_and_they_elect_a_leader():
     with a_lab(5, seed=7) as lab:
         pids = {lab.pid(n) for n in lab.nodes}
         assert len(pids) == 5
+        assert all(lab.state(n).pid == lab.pid(n) for n in lab.nodes)
         assert not pids & {None, os.getpid()}
         leader = lab.elected()
         assert lab.wait_for(lambda: all(lab.state(n).leader == leader for n in lab.nodes), 60.0)
@@ -75,7 +76,7 @@ def test_a_killed_leader_is_really_gone_and_remembers_its_vote_when_it_is_back()
         term, pid = lab.state(leader).term, lab.pid(leader)
         lab.kill(leader)
         assert is_gone(pid)
-        assert lab.pid(leader) is None
+        assert (lab.pid(leader), lab.state(leader).pid) == (None, None)
         second = lab.elected(term_above=term)
         lab.start(leader)
         assert lab.is_up(leader)

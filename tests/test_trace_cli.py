@@ -48,12 +48,12 @@ def test_show_tells_a_recording_in_words(run, recording):
         "5 members, 522 records, 30.1 s; scene hand-made; backend virtual; seed 7",
         "   164     11.000  n4  election timer runs out",
         "   165     11.000  n4  is candidate, term 2: election timer ran out",
-        "   166     11.000  n4  asks n1 for its vote",
-        "   167     11.000  n4  asks n2 for its vote",
-        "   168     11.000  n4  asks n3 for its vote",
-        "   169     11.000  n4  asks n5 for its vote",
-        "   170     11.250  n1  never gets the request of n4: the link is cut",
-        "   171     11.250  n2  never gets the request of n4: the link is cut",
+        "   166     11.000  n4  asks n1 for its vote (message 56)",
+        "   167     11.000  n4  asks n2 for its vote (message 57)",
+        "   168     11.000  n4  asks n3 for its vote (message 58)",
+        "   169     11.000  n4  asks n5 for its vote (message 59)",
+        "   170     11.250  n1  never gets the request of n4: the link is cut (message 56)",
+        "   171     11.250  n2  never gets the request of n4: the link is cut (message 57)",
     ]
 
 
@@ -104,10 +104,10 @@ def test_show_why_goes_backwards_from_effect_to_cause(run, recording):
     assert told[:6] == [
         "n4  its program may lead, token 2",
         "n4  is leader, term 2: 3 of 5 votes",
-        "n4  counts the vote of n5: first request seen in term 2",
-        "n5  grants n4 its vote",
+        "n4  counts the vote of n5: first request seen in term 2 (message 65)",
+        "n5  grants n4 its vote (message 65)",
         "n5  is follower, term 2: vote granted to n4",
-        "n5  grants n4 its vote: first request seen in term 2",
+        "n5  grants n4 its vote: first request seen in term 2 (message 59)",
     ]
     assert told[-1] == "n2  starts"
     _, out, _ = run("show", recording, "--why", 196, "--json")

@@ -77,6 +77,7 @@ def _filled(text: str) -> str:
         term=key["term"],
         refused_message=key["refused_message"],
         lost_messages=", ".join(sorted(key["lost"], key=int)),
+        lost_message=min(key["lost"], key=int),
     )
 
 

@@ -52,7 +52,9 @@ def _add_cluster(lab: argparse.ArgumentParser) -> None:
     lab.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same chances (default: drawn)")
     lab.add_argument("--scene", metavar="NAME", help="begin with this scene; `list` names them all")
     lab.add_argument(
-        "--record", metavar="FILE", help="write the recording there; of later clusters to FILE-2 and so on"
+        "--record",
+        metavar="FILE",
+        help="write the recording there: run.jsonl, then run-2.jsonl for the next cluster, and so on",
     )
 
 
@@ -93,8 +95,10 @@ def run(options: argparse.Namespace) -> int:
 def _list_scenes() -> int:
     from raftlite.lab.session import scenes_in_words
 
-    for scene in scenes_in_words()["scenes"]:
-        print_text(f"{scene['name']:<20} {scene['title']}")
+    found = scenes_in_words()
+    for scene in found["scenes"]:
+        number = found["show"].index(scene["name"]) + 1 if scene["name"] in found["show"] else ""
+        print_text(f"{scene['name']:<20} {number:>2}  {scene['title']}")
     return EX_OK
 
 

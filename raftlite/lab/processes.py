@@ -252,7 +252,7 @@ class ProcessStage(Stage, forks.Forkable):
         for life in self._lives.values():
             if life.is_ready and not life.has_begun:
                 life.has_begun = True
-                self.recorder.started(life.n)
+                self.recorder.started(life.n, pid=life.pid)
                 life.say(origin=self._origin, **self._rules())
         self._changed.notify_all()
 

@@ -36,9 +36,10 @@ class Recorder:
 
     # --- Lives ------------------------------------------------------------------------------------
 
-    def started(self, n: str) -> None:
+    def started(self, n: str, **more: Any) -> None:
+        """`more` is its `pid`, where it has a process of its own."""
         self._forget(n)
-        self.record("start", n, inc=self.view.nodes[n].inc + 1)
+        self.record("start", n, inc=self.view.nodes[n].inc + 1, **more)
 
     def stopped(self, n: str, why: str) -> None:
         self._forget(n)

@@ -216,7 +216,7 @@ def _why_failed(scene: Any, lab: Lab) -> str:
     if double:
         return double
     wrong = [check for check in checks if not check.ok]
-    return f"record {lab.trace.last}: not so: {wrong[0].name}. {wrong[0].why}".strip() if wrong else ""
+    return f"not so: {wrong[0].name}. {wrong[0].why}".strip() if wrong else ""
 
 
 def double_vote(trace: Trace) -> str:

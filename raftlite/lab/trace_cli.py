@@ -348,7 +348,8 @@ def _told(trace: Trace, records: List[Record]) -> List[str]:
         words = narrator.tell(record)
         if record["i"] in wanted:
             node = _shown(record["n"] or "-").ljust(width)
-            lines[record["i"]] = f"{record['i']:>6} {record['t']:>10.3f}  {node}  {words}"
+            message = f" (message {record['m']})" if record["k"] in ("send", "recv", "lost") else ""
+            lines[record["i"]] = f"{record['i']:>6} {record['t']:>10.3f}  {node}  {words}{message}"
     return [lines[record["i"]] for record in records]
 
 

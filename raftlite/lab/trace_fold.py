@@ -26,6 +26,7 @@ class NodeView:
     is_up: bool = False
     is_paused: bool = False
     inc: int = 0  # how many times it has started
+    pid: Optional[int] = None  # its process, where it has one of its own
     why: str = ""  # the reason for its latest change
 
 
@@ -89,7 +90,13 @@ class View:
     def _start(self, record: Record) -> None:
         before = self._node(record)
         self.nodes[record["n"]] = NodeView(
-            "follower", before.term, before.vote, is_up=True, inc=record["inc"], why="started"
+            "follower",
+            before.term,
+            before.vote,
+            is_up=True,
+            inc=record["inc"],
+            pid=record.get("pid"),
+            why="started",
         )
 
     def _stop(self, record: Record) -> None:
@@ -117,6 +124,7 @@ class View:
             is_up=before.is_up,
             is_paused=before.is_paused,
             inc=before.inc,
+            pid=before.pid,
             why=record.get("why", ""),
         )
 

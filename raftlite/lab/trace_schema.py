@@ -122,6 +122,7 @@ MUST: Dict[str, Fields] = {
     "end": {},
 }
 MAY: Dict[str, Fields] = {
+    "start": {"pid": COUNT},
     "stop": {"inc": COUNT, "why": TEXT},
     "state": {
         "vote": ID.or_null(),

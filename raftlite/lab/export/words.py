@@ -107,7 +107,8 @@ def _state(record: Record, before: Optional[Record]) -> str:
 
 
 def _start(record: Record) -> str:
-    return "starts" if record["inc"] == 1 else f"starts again (#{record['inc']})"
+    process = f" as process {record['pid']}" if record.get("pid") else ""
+    return ("starts" if record["inc"] == 1 else f"starts again (#{record['inc']})") + process
 
 
 def _stop(record: Record) -> str:

@@ -11,7 +11,7 @@
 
   const NOBODY = Object.freeze({
     role: "stopped", term: 0, vote: null, votes: [], leader: null, deadline: null, span: null, lease: null,
-    isUp: false, isPaused: false, inc: 0, why: "",
+    isUp: false, isPaused: false, inc: 0, pid: null, why: "",
   });
 
   /** The cluster after some records; `apply` takes it one further. Values in it are replaced, never changed. */
@@ -95,7 +95,7 @@
   const STEPS = new Map(Object.entries({
     start: (view, record) => view.nodes.set(record.n, {
       ...NOBODY, role: "follower", term: view.node(record.n).term, vote: view.node(record.n).vote,
-      isUp: true, inc: record.inc, why: "started",
+      isUp: true, inc: record.inc, pid: or(record.pid), why: "started",
     }),
     stop: (view, record) => view.nodes.set(record.n, {
       ...NOBODY, term: view.node(record.n).term, vote: view.node(record.n).vote, inc: view.node(record.n).inc,

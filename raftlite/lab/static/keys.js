@@ -1,8 +1,10 @@
-/* What each key does. A remote control sends Page Down, Page Up and the full stop. */
+/* What each key does. A remote control sends Page Down, Page Up and the full stop, which no list needs that has the
+ * keyboard since something was chosen from it. */
 "use strict";
 
 (function (raftlite) {
   const isWriting = (target) => /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) && !/^(checkbox|radio|range|button)$/.test(target.type || "");
+  const isOfRemote = (target, key) => target.tagName === "SELECT" && /^(PageDown|PageUp|\.)$/.test(key);
   const usesKey = (target, key) => (key === " " || key === "Enter") && target.closest("button, a, [role=button], summary, input, select");
   const usesArrow = (target) => target.matches("[role=tab], input, select");
 
@@ -17,7 +19,7 @@
       const { key, target } = event;
       if (!this.app.frame) return; // nothing is there yet
       if (event.ctrlKey || event.metaKey || this.app.dialogs.isOpen || event.defaultPrevented) return;
-      if (isWriting(target) || usesKey(target, key)) return;
+      if ((isWriting(target) && !isOfRemote(target, key)) || usesKey(target, key)) return;
       if (/^Arrow/.test(key) && usesArrow(target)) return;
       if (key.length === 1 && key !== " " && !this.areLettersKeys && key !== "?") return;
       const done = this.ofPair(key) || this.ofDigit(key) || this.of(key, event.shiftKey);

@@ -60,7 +60,7 @@
       const config = frame.config;
       const votes = `${node.votes.length} of ${frame.size}${config.majority ? `, ${config.majority} needed` : ""}${node.votes.length ? `: ${words.list(node.votes)}` : ""}`;
       const [term, vote] = [["term", node.term], ["vote", node.vote || "none"]];
-      const starts = node.inc > 1 ? [["starts", node.inc]] : [];
+      const starts = [...(node.inc > 1 ? [["starts", node.inc]] : []), ...(node.pid ? [["process", node.pid]] : [])];
       if (node.role === "leader") this.facts.show([term, ["lease", lease(node, frame.t)], vote, ["beat", timer(node, frame.t)], ...starts]);
       else if (/candidate/.test(node.role)) this.facts.show([term, vote, ["votes", votes, true], ["timer", timer(node, frame.t), true], ...starts]);
       else this.facts.show([term, vote, ["leader", node.leader || "none"], ["timer", timer(node, frame.t)], ...starts]);

@@ -9,24 +9,25 @@
       const part = (name) => element.querySelector(`.${name}`);
       Object.assign(this, {
         element, act, choose: part("choose"), title: part("title"), dots: part("dots"), narration: part("narration"), question: part("question"),
-        answers: part("answers"), answer: part("answer-given"), checks: part("checks"), next: part("next"), previous: part("previous"), auto: part("auto"),
+        answers: part("answers"), answer: part("answer-given"), checks: part("checks"), next: part("next"), previous: part("previous"), again: part("again"), auto: part("auto"),
       });
       this.scenes = new Map();
       this.choose.addEventListener("change", () => act.post({ op: "scene", name: this.choose.value }));
       this.next.addEventListener("click", () => act.nextStop());
       this.previous.addEventListener("click", () => act.previousStop());
+      this.again.addEventListener("click", () => act.post({ op: "scene", name: this.choose.value }));
       this.auto.addEventListener("click", () => act.post({ op: "autoplay", on: this.auto.getAttribute("aria-pressed") !== "true" }));
     }
 
     load({ scenes, show }) {
       this.scenes = new Map(scenes.map((scene) => [scene.name, scene]));
-      const option = (scene) => html("option", { value: scene.name }, scene.title || scene.name);
-      const group = (label, list) => html("optgroup", { label }, ...list.map(option));
+      const option = (scene, number) => html("option", { value: scene.name }, `${number ? `${number}  ` : ""}${scene.title || scene.name}`);
+      const group = (label, list, isNumbered) => html("optgroup", { label }, ...list.map((scene, k) => option(scene, isNumbered && k + 1)));
       const inShow = new Set(show);
       this.free = html("option", { value: "" }, "Free play");
       this.choose.replaceChildren(
         this.free,
-        group("The ten-minute show", show.map((name) => this.scenes.get(name)).filter(Boolean)),
+        group("The ten-minute show", show.map((name) => this.scenes.get(name)).filter(Boolean), true),
         group("More scenes", scenes.filter((scene) => !inShow.has(scene.name))),
       );
       this.shown = null;
@@ -60,6 +61,7 @@
       set(this.dots, { "aria-label": count ? `stop ${scene.position} of ${count}` : null, role: count ? "img" : null });
       this.next.disabled = Boolean(scene) && isLive && !scene.waiting && !scene.done;
       text(this.next.firstElementChild, scene && scene.done && isLive ? "Next scene" : "Next");
+      this.again.hidden = !(scene && scene.position);
       this.auto.hidden = !scene;
       set(this.auto, { "aria-pressed": String(Boolean(scene && scene.autoplay)) });
     }

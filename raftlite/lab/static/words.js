@@ -48,7 +48,7 @@
   const list = (names) => (names || []).join(" ");
 
   const SENTENCES = raftlite.table({
-    start: (r) => (r.inc > 1 ? `starts again (start ${r.inc})` : "starts"),
+    start: (r) => `${r.inc > 1 ? `starts again (start ${r.inc})` : "starts"}${r.pid ? ` as process ${r.pid}` : ""}`,
     stop: (r) => STOPS[r.why] || `stops: ${r.why || "no reason given"}`,
     pause: () => "is paused: it neither hears nor says anything",
     resume: () => "goes on",

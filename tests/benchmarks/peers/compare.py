@@ -3,7 +3,8 @@
     python -m benchmarks.peers.compare --kills 10 [--systems raftlite,etcd] [--faults kill] [--json]
 
 A turn is a new cluster and a few faults, one after the other; then it is the turn of the next system, so that nothing
-else runs beside what is measured, and what the machine does meanwhile hits all alike.
+else runs beside what is measured, and what the machine does meanwhile hits all alike. Ctrl-C ends the turns, and the
+tables are of those that were taken.
 """
 
 from __future__ import annotations
@@ -77,11 +78,21 @@ def why_no_network() -> str:
 
 
 def measure(wanted: List[Kind], kills: int, say: Callable[[str], None]) -> Dict[str, Any]:
-    """Take turns until each kind has had its faults; return everything measured, in seconds."""
+    """Take turns until each kind has had its faults, or Ctrl-C; return everything measured, in seconds."""
     rows: Dict[str, Dict[str, Any]] = {
         kind.key: {**kind._asdict(), "seconds": [], "cold_starts": [], "stuck": [], "left_out": why_left_out(kind)}
         for kind in wanted
     }
+    result = {"machine": machine(), "kills": kills, "rows": list(rows.values()), "ended_early": False}
+    try:
+        take_turns(wanted, kills, rows, say)
+    except KeyboardInterrupt:
+        say("ended early: these are the figures so far")
+        result["ended_early"] = True
+    return result
+
+
+def take_turns(wanted: List[Kind], kills: int, rows: Dict[str, Dict[str, Any]], say: Callable[[str], None]) -> None:
     turns = -(-kills // TURN)
     for turn in range(turns):
         for kind in wanted:
@@ -89,7 +100,6 @@ def measure(wanted: List[Kind], kills: int, say: Callable[[str], None]) -> Dict[
             if not row["left_out"] and turn % (5 if is_slow(kind) else 1) == 0 and len(row["stuck"]) < 3:
                 say(f"turn {turn + 1} of {turns}: {kind.key}")
                 take_turn(kind, min(TURN, kills - turn * TURN), row)
-    return {"machine": machine(), "kills": kills, "rows": list(rows.values())}
 
 
 def is_slow(kind: Kind) -> bool:
@@ -183,7 +193,7 @@ def describe(result: Dict[str, Any]) -> List[str]:
         "",
         *(f"- {note}" for note in notes),
         "",
-        f"Measured by turns on {describe_machine(result['machine'])}",
+        f"Measured by turns on {describe_machine(result['machine'])}{'; ended early' if result['ended_early'] else ''}",
     ]
 
 
@@ -238,7 +248,7 @@ def main() -> None:
         print(text, file=sys.stderr, flush=True)
 
     result = measure(wanted, options.kills, say)
-    result["rest"] = at_rest(names, options.rest, say) if options.rest else []
+    result["rest"] = at_rest(names, options.rest, say) if options.rest and not result["ended_early"] else []
     print(json.dumps(result) if options.json else "\n".join(describe(result)))
 
 
