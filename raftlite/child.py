@@ -244,7 +244,7 @@ class _SharedLeadership(Leadership):
         super().__init__(node_id, token, lease_expires_at, clock)
         self._lease = lease
         self._writing = threading.Lock()
-        self.lost = _End(lambda: not self.valid, lambda: lease.release(token), self._writing)
+        self.lost = _End(lambda: self.remaining, lambda: lease.release(token), self._writing)
         lease.hold(token, lease_expires_at)
 
     def _renew(self, lease_expires_at: float) -> bool:
@@ -260,8 +260,8 @@ class _SharedLeadership(Leadership):
 class _End(Lost):
     """Takes the grant out of the shared memory before anybody can act on its end."""
 
-    def __init__(self, is_over: Callable[[], bool], release: Callable[[], None], writing: threading.Lock) -> None:
-        super().__init__(is_over)
+    def __init__(self, remaining: Callable[[], float], release: Callable[[], None], writing: threading.Lock) -> None:
+        super().__init__(remaining)
         self._release = release
         self._writing = writing
 

@@ -58,9 +58,9 @@ class _IsolatedLeadership(Leadership):
     @property
     def remaining(self) -> float:
         token, nanoseconds = self._lease.look()
-        if token != self.token:
-            self.lost.set()
-        return 0.0 if self.lost.was_set else nanoseconds / 1e9  # in this order: another thread may have seen its end
+        self._was_over = self._was_over or token != self.token
+        # In this order: another thread may have seen its end.
+        return 0.0 if self._was_over or self.lost.was_set else nanoseconds / 1e9
 
 
 class IsolatedElection(Contender, forks.Forkable):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import queue
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, List, Optional
 
@@ -18,25 +20,32 @@ from raftlite.errors import LeadershipLost
 
 logger = logging.getLogger(__name__)
 
+SHORTEST_WAIT = 0.001  # seconds until a lease is looked at again; the clock that it ends by may stand still
 LATE = 5.0  # seconds that a callback may go on after the loss of leadership before the log says what waits for it
 
 
 class Lost(threading.Event):
-    """Set when a grant is over. It asks the lease itself as well: nobody who looks in time is told so too late.
+    """Set when a grant is over. It asks the lease itself as well: nobody who looks or waits is told so too late.
 
-    A process that was suspended may run the program's threads again before it runs the one that would set it.
+    A process that was suspended may run the program's threads again before it runs the one that would set it, and that
+    one may be waiting for the disk. `remaining` says for how many seconds the grant holds, if nothing more is heard.
     """
 
-    def __init__(self, is_over: Callable[[], bool]) -> None:
+    def __init__(self, remaining: Callable[[], float]) -> None:
         super().__init__()
-        self._is_over = is_over
+        self._remaining = remaining
 
     def is_set(self) -> bool:
-        return self.was_set or self._is_over()
+        return self.was_set or self._remaining() <= 0
 
     def wait(self, timeout: Optional[float] = None) -> bool:
-        super().wait(timeout)
-        return self.is_set()
+        give_up_at = math.inf if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            patience = give_up_at - time.monotonic()
+            if patience <= 0:
+                return False
+            super().wait(min(patience, max(self._remaining(), SHORTEST_WAIT), threading.TIMEOUT_MAX))
+        return True
 
     @property
     def was_set(self) -> bool:
@@ -47,27 +56,27 @@ class Lost(threading.Event):
 class Leadership:
     """One grant of leadership. It ends once and never comes back to life; a later grant has a higher `token`.
 
-    Every attribute may be read from any thread. `token` is the term (paper, section 5.1): hand it to the resource
-    that you write to, and let the resource refuse a token lower than the highest it has seen. `lost` is set when the
-    grant is over, before `on_lost` runs and before anybody else can lead.
+    Every attribute may be read from any thread, also in a signal handler. `token` is the term (paper, section 5.1):
+    hand it to the resource that you write to, and let the resource refuse a token lower than the highest it has seen.
+    `lost` is set when the grant is over, before `on_lost` runs and before anybody else can lead.
     """
 
     def __init__(self, node_id: str, token: int, lease_expires_at: float, clock: Callable[[], float]) -> None:
         self.node_id = node_id
         self.token = token
-        self.lost = Lost(lambda: not self.valid)
+        self.lost = Lost(lambda: self.remaining)
         self._lease_expires_at = lease_expires_at
         self._clock = clock
-        self._lock = threading.Lock()
+        self._was_over = False  # when somebody looked
+        self._lock = threading.RLock()  # a signal handler may look while its thread does
 
     @property
     def remaining(self) -> float:
         """For how many seconds nobody else can lead, if nothing more is heard; 0.0 once the grant is over."""
         with self._lock:
             seconds = self._lease_expires_at - self._clock()
-            if seconds <= 0:
-                self.lost.set()  # found here first, perhaps because this process was suspended
-            return 0.0 if self.lost.was_set else seconds
+            self._was_over = self._was_over or seconds <= 0  # found here first, perhaps: this process was suspended
+            return 0.0 if self._was_over or self.lost.was_set else seconds
 
     @property
     def valid(self) -> bool:
@@ -82,21 +91,24 @@ class Leadership:
     def _renew(self, lease_expires_at: float) -> bool:
         """Prolong the lease; False if the program has seen it run out already. Runs on the election thread."""
         with self._lock:
-            if self._clock() >= self._lease_expires_at:
-                self.lost.set()
+            self._was_over = self._was_over or self._clock() >= self._lease_expires_at
             self._lease_expires_at = lease_expires_at
-            return not self.lost.was_set
+            return not (self._was_over or self.lost.was_set)
 
     def __repr__(self) -> str:
         return f"Leadership({self.node_id!r}, token={self.token}, {'lost' if self.lost.is_set() else 'held'})"
 
     def _abandon_after_fork(self) -> None:
         # Another thread may have held the old lock, and the event's, when this process was forked.
-        self._lock, self.lost = threading.Lock(), Lost(lambda: True)
+        self._lock, self.lost = threading.RLock(), Lost(lambda: 0.0)
         self.lost.set()
 
 
 Callback = Callable[..., Any]
+
+
+def _nothing() -> None:
+    pass
 
 
 def _name_of(callback: Callback) -> str:
@@ -162,16 +174,22 @@ class Callbacks:
             self._held = leadership
             for callback in self._elected:
                 self._submit_elected(callback, leadership)
+            if not self._elected:
+                self._put(_nothing)  # so that the thread looks at the lease from now on
 
     def lost(self) -> None:
         """The grant, if there is one, is over: `lost` is set first, then the program is told."""
         with self._lock:
-            leadership, self._held = self._held, None
-            if leadership is not None:
-                leadership.lost.set()
-                for callback in self._lost:
-                    self._submit(callback, leadership)
-                self._watch_what_runs()
+            if self._held is not None:
+                self._lose(self._held)
+
+    def _lose(self, leadership: Leadership) -> None:
+        """Holding the lock."""
+        self._held = None
+        leadership.lost.set()
+        for callback in self._lost:
+            self._submit(callback, leadership)
+        self._watch_what_runs()
 
     def _watch_what_runs(self) -> None:
         """Holding the lock. A callback that does the leader's work itself, and never looks, is not found otherwise."""
@@ -211,7 +229,7 @@ class Callbacks:
     def busy(self) -> str:
         """Which callback runs, in words."""
         callback = self._running
-        return "a callback or a handle" if callback is None else f"the callback {_name_of(callback)}"
+        return "a callback, a handle or the disk" if callback is None else f"the callback {_name_of(callback)}"
 
     @property
     def is_alive(self) -> bool:
@@ -305,9 +323,23 @@ class Callbacks:
             watch.cancel()
 
     def _run(self) -> None:
-        for call in iter(self._queue.get, None):
+        for call in iter(self._next, None):
             call()
             self._finish_one()
+
+    def _next(self) -> Optional[Callable[[], Any]]:
+        """What is to be called next. A lease that runs out is noticed here, too: the election may wait for its disk."""
+        while True:
+            held = self._held
+            try:
+                return self._queue.get(timeout=None if held is None else max(held.remaining, SHORTEST_WAIT))
+            except queue.Empty:
+                self._lose_if_over(held)
+
+    def _lose_if_over(self, leadership: Optional[Leadership]) -> None:
+        with self._lock:
+            if leadership is not None and leadership is self._held and not leadership.valid:
+                self._lose(leadership)
 
     def _finish_one(self) -> None:
         with self._idle:

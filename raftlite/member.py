@@ -157,18 +157,24 @@ class Member:
     def stop(self, timeout: Optional[float] = 5.0) -> None:
         """Hand over if leading, then end every thread and connection. Twice is fine; callbacks may call it too.
 
-        Raises `TimeoutError` if a callback is still busy after `timeout` seconds; all else has ended then.
+        Raises `TimeoutError` if a callback or the disk is still busy after `timeout` seconds; it does not lead then,
+        nor listen. A signal handler had better raise (`sys.exit()`), which leaves the `with` block: it may have
+        interrupted `start`.
         """
         timeout = check_timeout(timeout)
-        thread = self._thread
-        if thread is not None and thread.is_forked_copy:
-            return  # the copies of its sockets and files were closed when the process was forked
-        try:
-            if thread is not None:
-                thread.stop(timeout)
-        finally:
-            with self._lock:
-                self._take_apart()
+        is_over = False
+        while not is_over:
+            thread = self._thread
+            if thread is not None and thread.is_forked_copy:
+                return  # the copies of its sockets and files were closed when the process was forked
+            try:
+                if thread is not None:
+                    thread.stop(timeout)
+            finally:
+                with self._lock:
+                    is_over = self._thread is thread  # else another thread was starting it meanwhile
+                    if is_over:
+                        self._take_apart()
 
     def __enter__(self) -> Member:
         return self.start()
@@ -247,11 +253,14 @@ class Member:
         return self._register("on_leader_changed", callback)
 
     def transfer_leadership(self, to: Optional[str] = None) -> None:
-        """Hand leadership to `to`, or to the voter heard from last. Returns at once (thesis 3.10)."""
+        """Hand leadership to `to`, or to the voter heard from last. Returns at once (thesis 3.10).
+
+        Where that is refused, the log says why, at INFO; `raftlite transfer` waits for the outcome.
+        """
         self._running().transfer_leadership(to)
 
     def resign(self) -> None:
-        """Give leadership up and let the others campaign first. Returns at once."""
+        """Give leadership up and let the others campaign first, for two election timeouts. Returns at once."""
         self._running().resign()
 
     def verify(self, timeout: Optional[float] = None) -> Leadership:
@@ -303,8 +312,9 @@ class Member:
     ) -> Membership:
         """Let the member `node_id`, which listens at `address`, into the cluster; return the committed membership.
 
-        Start it without peers, before or afterwards; it is waited for, and so is a first leader. Adding a member again
-        changes its address or its vote. Any member may be asked. Raises `MembershipError` with the reason,
+        Start it without peers, before or afterwards; it is waited for, and so is a first leader. (A member without
+        peers that has not heard of a leader changes its own list, which the first election begins with.) Adding a
+        member again changes its address or its vote. Any member may be asked. Raises `MembershipError` with the reason,
         `TimeoutError` without an answer.
         """
         info = NodeInfo(node_id, voter, reachable(address, f"the address of {node_id}"))

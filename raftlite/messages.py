@@ -184,9 +184,10 @@ class LeaderChanged:
 
 @dataclass(frozen=True)
 class MembershipChanged:
-    """This member now acts on `membership`.
+    """A follower now acts on `membership`; a leader, and whoever asked, knows it to be committed.
 
-    With `control_message`, this is the answer to it: the change is committed and outlives any leader.
+    With `control_message`, this is the answer to it: the change outlives any leader. Before the cluster's first term it
+    is this member's own list that has changed, and that of nobody else.
     """
 
     membership: Membership

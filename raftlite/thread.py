@@ -68,11 +68,11 @@ _Answer = Union[MembershipChanged, LeadershipConfirmed, ChangeRefused]
 
 
 @dataclass(frozen=True)
-class _Later:
-    """In the inbox: a message to send now that the callbacks before it have finished."""
+class _Handover:
+    """What a successor is told once the callbacks have finished; in the inbox, that they have."""
 
-    node_id: str
-    message: Message
+    successor: str
+    message: TimeoutNow
 
 
 class ElectionThread(Contender):
@@ -146,6 +146,7 @@ class ElectionThread(Contender):
         self._news: Optional[Tuple[object, ...]] = None  # what the status was made of
         self._status: Status = self._current_status()
         self._is_cut_off = False  # `stop` has waited for this thread in vain
+        self._handover: Optional[_Handover] = None  # that waits for callbacks
         self._stopped_by_callback = False  # the callback waits for this thread, so this one must not wait for it
         self._counts = Counters()
         self._steps = Steps(steps)
@@ -185,8 +186,8 @@ class ElectionThread(Contender):
     def stop(self, timeout: Optional[float] = 5.0) -> None:
         """Hand over if leading, then end; wait up to `timeout` seconds for the threads. Twice is fine.
 
-        From a callback it returns at once, and the rest ends after the callback. Raises `TimeoutError` if a callback
-        or a handle is still busy; the member takes no part any more all the same.
+        From a callback it returns at once, and the rest ends after the callback. Raises `TimeoutError` if a callback,
+        a handle or the disk is still busy; the member takes no part any more all the same.
         """
         timeout = check_timeout(timeout)
         if self.is_forked_copy or self._thread.ident is None:
@@ -197,10 +198,12 @@ class ElectionThread(Contender):
         if threading.current_thread() is self._thread:
             return
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._thread.join(timeout)
+        try:
+            self._thread.join(timeout)
+        finally:  # also of Ctrl-C
+            if self._thread.is_alive():
+                self._cut_off()
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if self._thread.is_alive():
-            self._cut_off()
         if not self._callbacks.join(remaining) or self._thread.is_alive():
             raise TimeoutError(f"{self.node_id} has not ended within {timeout} s: {self._callbacks.busy} is still busy")
 
@@ -316,9 +319,12 @@ class ElectionThread(Contender):
 
         Raises `MembershipError` where it is refused or goes to another member than `to`, and `TimeoutError`.
         """
+        began_at, timeout = time.monotonic(), check_timeout(timeout)
         before, term, request = self.wait_for_leader(timeout), self.current_term, TransferLeadership(to)
         if to == before:
             return before
+        if timeout is not None:
+            timeout = round(max(0.0, timeout - (time.monotonic() - began_at)), 3)
 
         def successor() -> Optional[str]:
             return self.leader_id if self.current_term > term else None
@@ -386,7 +392,7 @@ class ElectionThread(Contender):
         _check_request(request)
         self._put(request)
 
-    def _put(self, message: Union[ControlMessage, _Later]) -> None:
+    def _put(self, message: Union[ControlMessage, _Handover]) -> None:
         self.check_process()
         while True:
             try:
@@ -425,6 +431,7 @@ class ElectionThread(Contender):
             self._carry_out(self._election.start(now), now)
             while self._election.role is not Role.STOPPED:
                 self._turn()
+            self._finish_handover()
         except BaseException as error:  # whatever it is, the member must end visibly and not go silent
             failure = error
             logger.exception("%s: the member has failed and takes no further part", self.node_id)
@@ -470,8 +477,8 @@ class ElectionThread(Contender):
             )
 
     def _receive(self, message: Any) -> None:
-        if type(message) is _Later:
-            self._handles.send(message.node_id, message.message)
+        if type(message) is _Handover:
+            self._tell_successor(message)
             return
         if not self._election.understands(message):
             logger.error("%s: %r in the inbox is no message; ignored", self.node_id, message)
@@ -535,13 +542,27 @@ class ElectionThread(Contender):
 
     def _hand_over(self, successor: str, message: TimeoutNow) -> None:
         """The successor campaigns once on_lost has finished here, or when the others have waited long enough."""
-        if self._election.role is Role.STOPPED and not self._stopped_by_callback:
+        handover = self._handover = _Handover(successor, message)
+        if self._election.role is Role.STOPPED:
+            self._finish_handover()
+        elif self._callbacks.is_idle:
+            self._tell_successor(handover)
+        else:
+            self._callbacks.then(lambda: self._put(handover))
+
+    def _finish_handover(self) -> None:
+        """Where a successor is still to be told: this thread ends, and nobody would tell it later."""
+        if self._handover is None:
+            return
+        if not self._stopped_by_callback:
             self._callbacks.wait(self._election.timing.election_timeout)
             self._ran_at = self._clock()
-        if self._election.role is Role.STOPPED or self._callbacks.is_idle:
-            self._handles.send(successor, message)
-        else:
-            self._callbacks.then(lambda: self._put(_Later(successor, message)))
+        self._tell_successor(self._handover)
+
+    def _tell_successor(self, handover: _Handover) -> None:
+        if self._handover is handover:  # else it was told already, or the lead has gone round since
+            self._handover = None
+            self._handles.send(handover.successor, handover.message)
 
     # --- Publishing -------------------------------------------------------------------------------
 
@@ -558,8 +579,8 @@ class ElectionThread(Contender):
             self._announce(event)
         lease = self._election.lease_expires_at
         if self._leadership and lease is not None and not self._leadership._renew(lease):
-            self._leadership = None
-            self._put(Resign())  # the program has seen the lease run out and acts on it: so must the election
+            token, self._leadership = self._leadership.token, None
+            self._put(Resign(token))  # the program has seen the lease run out and acts on it: so must the election
 
     def _announce(self, event: Event) -> None:
         if isinstance(event, LeaderChanged):
@@ -593,6 +614,8 @@ class ElectionThread(Contender):
             self._counts.elected += 1
             self._leads_since = self._clock()
             self._leadership = self._callbacks.grant(self.node_id, event.term, lease, self._clock)
+            if self._is_cut_off:  # since this was asked above
+                self._cut_off()
             self._callbacks.elected(self._leadership)
             time.sleep(0.0001)  # lets that thread have the interpreter before this one prepares the next round
         self._callbacks.leader_changed(event.leader_id, event.term)

@@ -17,7 +17,8 @@ class Timing:
 
     `heartbeat_interval`: a leader is heard at least this often.
     `election_timeout`: a follower campaigns after a silence drawn from `[election_timeout, 2 * election_timeout)`,
-    and refuses its vote to others for `election_timeout` after each heartbeat. The leader's lease rests on that.
+    and refuses its vote to others for `election_timeout` after each heartbeat. The leader's lease rests on that: before
+    it is lowered, each member has to be down for the old one.
     `message_timeout`: connecting, authenticating and writing to a peer may take this long.
     `clock_drift`: by how much the rates of two members' clocks may differ (0.05 is 5 %); leases are shortened by it.
     `trust_refused`: take a refused connection as proof that the peer's process is gone. Switch it off where a

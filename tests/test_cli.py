@@ -324,7 +324,7 @@ def test_a_node_that_does_not_end_in_time_exits_with_70_and_says_so(start_child,
         stop = Member.stop
         def stop_late(member):
             stop(member)
-            raise TimeoutError("a has not ended within 5 s: a callback or a handle is still busy")
+            raise TimeoutError("a has not ended within 5 s: a callback, a handle or the disk is still busy")
         Member.stop = stop_late
         {COMMAND}
         """,
@@ -333,7 +333,7 @@ def test_a_node_that_does_not_end_in_time_exits_with_70_and_says_so(start_child,
     read_until(child, "leader")
     child.send_signal(signal.SIGTERM)
     assert child.wait() == 70
-    assert child.errors == "raftlite node: a has not ended within 5 s: a callback or a handle is still busy\n"
+    assert child.errors == "raftlite node: a has not ended within 5 s: a callback, a handle or the disk is still busy\n"
 
 
 def test_the_module_is_the_command(tmp_path):

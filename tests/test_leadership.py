@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from harness import LEASE, TIMING
-from threads import PATIENCE, Follower, Gate, Inbox, a_candidate, a_leader, eventually, new_thread, settle
+from threads import PATIENCE, Follower, Gate, Inbox, a_candidate, a_leader, eventually, is_inside, new_thread, settle
 
 from raftlite import leadership as leadership_module
 from raftlite.errors import LeadershipLost
@@ -50,6 +50,61 @@ def test_the_event_of_a_lost_grant_looks_at_the_lease_itself():
         scene.clock.now += LEASE
         assert leadership.lost.wait(0.0)
         assert leadership.lost.is_set()
+
+
+def test_waiting_for_the_loss_ends_with_the_lease_whoever_should_have_told_of_it():
+    """The member's thread may wait for a disk that hangs, and others lead meanwhile."""
+    seen = queue.Queue()
+    gate, inbox = Gate(), Inbox()
+    with a_leader(inbox=inbox, followers=[HeldUp("b", inbox, gate), Follower("c", inbox)]) as scene, gate:
+        scene.pass_time(TIMING.heartbeat_interval)
+        gate.wait_until_reached()
+        lost = scene.thread.leadership.lost
+        assert not lost.wait(0.01)
+        waiter = threading.Thread(target=lambda: seen.put(lost.wait()), daemon=True)
+        waiter.start()
+        eventually(lambda: is_inside(waiter, "wait"), "waiting")
+        scene.clock.now += LEASE
+        assert seen.get(timeout=PATIENCE) is True
+        assert not lost.was_set
+
+
+@pytest.mark.parametrize("registered", ["on_lost alone", "both"])
+def test_a_program_is_told_of_the_loss_when_the_lease_ends_though_its_member_hangs(registered):
+    """Once, and before it is told of the next grant."""
+    calls = queue.Queue()
+    gate, inbox = Gate(), Inbox()
+    told = {"on_lost": lambda leadership: calls.put(("lost", leadership.token, leadership.lost.was_set))}
+    if registered == "both":
+        told["on_elected"] = lambda leadership: calls.put(("elected", leadership.token))
+    with a_leader(inbox=inbox, followers=[HeldUp("b", inbox, gate), Follower("c", inbox)], **told) as scene:
+        with gate:
+            scene.pass_time(TIMING.heartbeat_interval)
+            gate.wait_until_reached()
+            if registered == "both":
+                expect(calls, ("elected", 1))
+            scene.clock.now += LEASE
+            expect(calls, ("lost", 1, True))
+        settle(scene.thread)
+        scene.pass_time(4.0)
+        assert scene.thread.wait_until_leader(PATIENCE).token == 2
+    expect(calls, *([("elected", 2)] if registered == "both" else []), ("lost", 2, True))
+    assert calls.empty()
+
+
+def test_a_signal_handler_may_look_at_a_grant_while_its_thread_does():
+    """It interrupts that thread anywhere, also where it holds what the look needs."""
+    with a_leader() as scene:
+        leadership, seen = scene.thread.leadership, queue.Queue()
+
+        def look_within_a_look():
+            with leadership._lock, leadership.lost._cond:
+                seen.put((leadership.valid, leadership.lost.is_set(), scene.thread.is_leader))
+
+        for leads in (True, False):
+            threading.Thread(target=look_within_a_look, daemon=True).start()
+            assert seen.get(timeout=PATIENCE) == (leads, not leads, leads)
+            scene.clock.now += LEASE
 
 
 def test_a_member_that_was_paused_knows_at_once_that_it_does_not_lead():
@@ -190,6 +245,36 @@ def test_leadership_is_given_up_before_the_successor_is_told():
         leadership = scene.thread.leadership
         scene.thread.resign()
         assert seen.get(timeout=PATIENCE) == (False, False, True)
+
+
+def test_a_successor_is_told_though_the_member_is_stopped_while_its_callbacks_run():
+    """It had resigned, and `on_lost` was not over when it was stopped: nobody would wait for a timer."""
+    order = queue.Queue()
+
+    class Successor(Follower):
+        def send_message(self, message):
+            if isinstance(message, TimeoutNow):
+                order.put("told")
+            super().send_message(message)
+
+    def be_slow(leadership):
+        gate.pass_through()
+        order.put("on_lost is over")
+
+    inbox = Inbox()
+    with Gate() as gate, a_leader(
+        inbox=inbox, followers=[Successor("b", inbox), Successor("c", inbox)], on_lost=be_slow
+    ) as scene:
+        scene.thread.transfer_leadership("c")
+        gate.wait_until_reached()
+        settle(scene.thread)
+        stopper = threading.Thread(target=scene.thread.stop, args=(PATIENCE,))
+        stopper.start()
+        eventually(lambda: is_inside(scene.thread._thread, "_finish_handover"), "waiting for the callback")
+        gate.open()
+        stopper.join()
+        expect(order, "on_lost is over", "told")
+        assert order.empty()
 
 
 def test_a_member_that_follows_another_is_told_who_leads():

@@ -8,7 +8,7 @@ import socket
 import threading
 
 import pytest
-from threads import PATIENCE, Gate, eventually
+from threads import PATIENCE, Gate, eventually, is_inside
 
 from raftlite.errors import ConfigError, LeadershipLost, MembershipError, MemberStopped, StorageError
 from raftlite.member import Member
@@ -345,6 +345,31 @@ def test_a_wait_that_is_over_already_takes_no_time():
         for wait in (member.wait_for_leader, member.wait_until_leader):
             with pytest.raises(TimeoutError, match="after 0 s: knows 1 of 2 nodes"):
                 wait(-1)
+
+
+def test_a_member_that_is_stopped_while_another_thread_starts_it_is_stopped(monkeypatch):
+    """All of it: no thread of the new life goes on without its votes."""
+    started = []
+    member = alone()
+    open_storage = member._open_storage
+
+    def open_slowly():
+        gate.pass_through()
+        return open_storage()
+
+    monkeypatch.setattr(member, "_open_storage", open_slowly)
+    with Gate() as gate:
+        starter = threading.Thread(target=lambda: started.append(member.start()))
+        starter.start()
+        gate.wait_until_reached()
+        stopper = threading.Thread(target=member.stop, args=(PATIENCE,))
+        stopper.start()
+        eventually(lambda: is_inside(stopper, "stop"), "stopping")
+    for thread in (starter, stopper):
+        thread.join(PATIENCE)
+    assert started and not member._thread.is_alive
+    with member:
+        assert member.wait_for_leader(PATIENCE) == "a"
 
 
 def test_starting_twice_is_refused():

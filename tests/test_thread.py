@@ -9,6 +9,7 @@ import contextlib
 import queue
 import random
 import threading
+import time
 
 import pytest
 from harness import LEASE, TIMING, Draws
@@ -466,6 +467,51 @@ def test_a_member_that_hangs_while_it_is_stopped_does_not_come_to_lead():
                 scene.thread.stop(timeout=0)
         scene.thread.stop(PATIENCE)
         assert grants == []
+
+
+def test_a_member_that_hangs_does_not_lead_after_ctrl_c_has_ended_the_wait_for_it(monkeypatch):
+    """Its listener is closed next all the same, which others take for proof that it is gone."""
+    gate, inbox = Gate(), Inbox()
+    with a_leader(followers=[SlowNode("b", inbox, gate), Follower("c", inbox)], inbox=inbox) as scene, gate:
+        scene.pass_time(TIMING.heartbeat_interval)
+        gate.wait_until_reached()
+
+        def ctrl_c(timeout=None):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(scene.thread._thread, "join", ctrl_c)
+            scene.thread.stop()
+        assert not scene.thread.is_leader
+
+
+def test_a_member_that_is_stopped_at_the_very_moment_of_its_election_does_not_lead(monkeypatch):
+    """`stop` has given up waiting, and found no grant to end, just before there was one."""
+    seen = queue.Queue()
+    with a_candidate(on_elected=lambda leadership: seen.put((leadership.valid, thread.is_leader))) as scene:
+        thread = scene.thread
+        grant = thread._callbacks.grant
+
+        def grant_late(*args):
+            thread._cut_off()
+            return grant(*args)
+
+        monkeypatch.setattr(thread._callbacks, "grant", grant_late)
+        settle(thread)
+        scene.pass_time(1.5)
+        assert seen.get(timeout=PATIENCE) == (False, False)
+
+
+def test_a_handover_is_waited_for_no_longer_than_was_asked(monkeypatch):
+    """The wait for a first leader is a part of it."""
+    waited = []
+    with a_leader() as scene:
+        thread = scene.thread
+        monkeypatch.setattr(thread, "wait_for_leader", lambda timeout: time.sleep(0.05) or "a")
+        monkeypatch.setattr(thread, "_ask_and_wait", lambda *asked: waited.append(asked[2]) or "c")
+        assert thread.hand_over("c", 10.0) == "c"
+        assert thread.hand_over("c", None) == "c"
+    assert 0 < waited[0] <= 9.95 and waited[1] is None
 
 
 def test_stopping_says_when_a_callback_is_still_busy():
