@@ -529,3 +529,35 @@ class TestIsolated:
                 steps.note_loss(leadership)
                 steps.note("the body ends")
             steps.expect("it hands over while a body runs")
+
+
+# --- Signals ---------------------------------------------------------------------------------------------------------
+
+ENDED_BY_TERM = """
+import signal, sys, time
+from raftlite import Member
+if sys.argv[1] == "turned into an end":
+    {line}
+member = Member("a", min_nodes=1)
+member.on_lost(lambda leadership: print("on_lost", flush=True))
+with member:
+    member.wait_until_leader()
+    print("leads", flush=True)
+    while True:
+        time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize(("kind", "told"), [("turned into an end", ["on_lost"]), ("left alone", [])])
+def test_a_program_that_is_ended_by_term_stops_in_order_with_the_readmes_line(
+    kind: str, told: List[str], start_child: Any
+) -> None:
+    """And without it ends on the spot, as the README says, too."""
+    line = re.search(r"To stop in order then, too: `(.*)`", README)
+    assert line is not None
+    child = start_child(ENDED_BY_TERM.format(line=line[1]), kind)
+    child.expect("leads")
+    child.send_signal(signal.SIGTERM)
+    assert child.read_all() == told
+    assert child.wait() == (0 if told else -signal.SIGTERM)
+    assert child.errors == ""
