@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from lab_browser import PATIENCE, chromium, expect, lab, real_lab, shown, watch  # noqa: F401  # fixtures too
 
+from raftlite.lab.export import shiviz
 from raftlite.lab.scenes import SHOW
 from raftlite.lab.session import Session
 from raftlite.lab.trace import lint, load, loads
@@ -116,6 +117,11 @@ def test_recording_is_exported_and_right(lab, tmp_path):
     path = exported(lab.page, re.compile("^Recording"), tmp_path)
     trace = load(path)
     assert trace.records == lab.session.trace.records and lint(trace) == []
+
+
+def test_no_host_of_shiviz_is_called_like_what_every_object_has(lab):
+    """Its page looks hosts up in plain objects, and draws nothing for a member called `isPrototypeOf`."""
+    assert set(lab.page.evaluate("Object.getOwnPropertyNames(Object.prototype)")) <= shiviz._RESERVED
 
 
 def test_diagram_is_exported_as_a_drawing_and_as_a_picture(lab, tmp_path):

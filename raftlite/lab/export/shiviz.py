@@ -20,7 +20,11 @@ NETWORK = "net"  # the host on which losses are shown
 _NETWORK_ID = "\n"  # which no member can have
 LONGEST_EVENT = 35  # characters that its left column has room for
 _BY_HAND = ("kill", "power", "start", "freeze", "thaw")  # the record after it tells the same
-_RESERVED = {NETWORK, "__proto__", "constructor", "hasOwnProperty", "toString", "valueOf"}  # of JavaScript's objects
+_RESERVED = {  # the properties that every object of JavaScript has: its page looks hosts up in such
+    *("__proto__", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__", "constructor"),
+    *("hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf"),
+    NETWORK,
+}
 
 
 def to_shiviz(
