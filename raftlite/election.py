@@ -608,6 +608,11 @@ class Election:
         declined = {voter for voter, until in self._declined.items() if now < until}
         return leader.heard_from_last(among=leader.up(now) - declined - self.witnesses)
 
+    def _why_no_successor(self, leader: LeaderState, now: float) -> str:
+        silent = sorted(self._campaigners - leader.up(now))
+        no_answer = f"no answer from {', '.join(silent)}, and " if silent else ""
+        return f"{no_answer}no other voter may lead now"
+
     def _hand_over(self, leader: LeaderState, now: float) -> bool:
         """Hand over without being asked for it by a transfer; False where there is nobody to hand over to."""
         if self._successor(leader, now) is None:
@@ -827,7 +832,7 @@ class Election:
         """Take the next step of a change, or end it; False where it has to wait."""
         request = change.request
         assert not isinstance(request, TransferLeadership)
-        lacking = self._lacks_voters(leader, request, now)
+        lacking = self._lacks_voters(leader, request, now) or self._lacks_successor(leader, request, now)
         joining = newcomer(self.membership, request)
         if nodes_after(self.membership, request) == self.membership.nodes:
             leader.heartbeat_at = now  # whoever was removed may learn it now
@@ -854,6 +859,11 @@ class Election:
         if after.voters == self.membership.voters or up >= after.quorum:
             return ""
         return f"no answer from {', '.join(sorted(silent))}, and {up} of {len(after.voters)} voters is no majority"
+
+    def _lacks_successor(self, leader: LeaderState, request: MembershipRequest, now: float) -> str:
+        """Why nobody can take over from a leader that `request` removes."""
+        is_needed = request == RemoveNode(self.node_id) and self._successor(leader, now) is None
+        return self._why_no_successor(leader, now) if is_needed else ""
 
     def _give_up_waiting(self, leader: LeaderState, change: Change, lacking: str, now: float) -> bool:
         if change.since is None:

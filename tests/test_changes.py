@@ -453,6 +453,37 @@ def test_a_leader_that_is_alone_cannot_be_removed():
     assert cluster.leases == ["a"]
 
 
+def test_a_leader_that_nobody_can_take_over_from_is_not_removed_and_goes_on_with_the_next_change():
+    """The witnesses are a majority, and never lead. It waits for b as long as for voters that a change needs."""
+    cluster = Cluster("abcd", witnesses=["c", "d"])
+    cluster.run_until(5.0)
+    cluster.cut = {"b"}
+    cluster.run_until(7.0)
+    cluster.tell("a", RemoveNode("a"))
+    cluster.tell("a", AddNode(NodeInfo("o", voter=False)))
+    cluster.run_until(11.875)
+    assert cluster.events["a"][-1] == LeaderChanged("a", 1)
+    cluster.run_until(12.5)
+    refused, done = cluster.events["a"][-2:]
+    assert refused == ChangeRefused(RemoveNode("a"), "no answer from b, and no other voter may lead now")
+    assert done.control_message == AddNode(NodeInfo("o", voter=False))
+    assert cluster.leases == ["a"]
+
+
+def test_a_leader_that_is_to_be_removed_goes_once_somebody_can_take_over():
+    """b, which may lead, is back in time."""
+    cluster = Cluster("abcd", witnesses=["c", "d"])
+    cluster.run_until(5.0)
+    cluster.cut = {"b"}
+    cluster.run_until(7.0)
+    cluster.tell("a", RemoveNode("a"))
+    cluster.run_until(11.0)
+    cluster.cut = set()
+    cluster.run_until(13.0)
+    assert cluster.leases == ["b"]
+    assert cluster.elections["b"].membership.ids == {"b", "c", "d"}
+
+
 # --- A cluster -------------------------------------------------------------------------------------------------------
 
 
