@@ -597,8 +597,10 @@ class Election:
             self._transfer_leadership(leader, change, now)
 
     def _why_not_successor(self, leader: LeaderState, successor: Optional[str], now: float) -> str:
-        if successor is None or successor == self.node_id or successor not in self.membership.voters:
-            return f"{successor or 'nobody'} is no other voter of {self.membership}"
+        if successor is None:
+            return self._why_no_successor(leader, now)
+        if successor == self.node_id or successor not in self.membership.voters:
+            return f"{successor} is no other voter of {self.membership}"
         if successor in self.witnesses:
             return f"{successor} is a witness, which votes and never leads"
         return "" if successor in leader.up(now) else f"{successor} does not answer"

@@ -1009,6 +1009,24 @@ def test_a_leader_that_heard_from_nobody_keeps_leading():
     assert election.role is Role.LEADER
 
 
+@pytest.mark.parametrize(
+    ("ids", "settings", "reason"),
+    [
+        ("a", {"min_nodes": 1}, "no other voter may lead now"),
+        ("ab", {"witnesses": ["b"]}, "no other voter may lead now"),
+        ("abcd", {"witnesses": ["d"]}, "no answer from b, c, and no other voter may lead now"),
+    ],
+    ids=["alone", "with a witness", "in its first moments"],
+)
+def test_a_leader_without_a_successor_says_why(ids, settings, reason):
+    """3.10: there is no target, and whoever asked for none in particular hears a sentence all the same."""
+    election, now = new_member("a", ids, **settings), 0.25
+    if election.role is not Role.LEADER:
+        become_leader(election, now := 2.25)
+    ready = election.receive(TransferLeadership(), now)
+    assert events(ready, ChangeRefused) == [ChangeRefused(TransferLeadership(), reason)]
+
+
 def test_only_a_leader_hands_over():
     """3.10: the others have nothing to hand over."""
     election = new_member("a")
