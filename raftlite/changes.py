@@ -51,6 +51,14 @@ def newcomer(membership: Membership, request: MembershipRequest) -> Optional[Nod
     return node if node is not None and node.voter and node.node_id not in membership.ids else None
 
 
+def what_stays(membership: Membership, request: Union[MembershipRequest, TransferLeadership]) -> str:
+    """The end of a sentence for whoever hears that `request` is refused, where it was to give an observer a vote."""
+    node = NodeInfo.of(request.node) if isinstance(request, AddNode) else None
+    if node is None or not node.voter or node.node_id not in membership.ids - membership.voters:
+        return ""
+    return f"; {node.node_id} stays an observer: add it again later, or remove it"
+
+
 @dataclass
 class Change:
     """A request in the hands of the leader: who asked for it, under which number."""

@@ -27,6 +27,7 @@ from raftlite.changes import (
     newcomer,
     nodes_after,
     to_wire,
+    what_stays,
     why_not,
 )
 from raftlite.leader import LeaderState
@@ -872,9 +873,12 @@ class Election:
             change.since = now
         if now < change.since + PATIENCE * self.timing.election_timeout:
             return False
-        self._conclude(leader, leader.changes.pop(0), "refused", lacking)
+        leader.changes.pop(0)
         if change.begun_with:
             leader.changes.insert(0, Change(self.node_id, 0, RemoveNode(change.begun_with.node_id)))
+        else:  # a leader before this one, or the program, may have let it in without a vote: who is to know which?
+            lacking += what_stays(self.membership, change.request)
+        self._conclude(leader, change, "refused", lacking)
         return True
 
     def _begin_change(self, leader: LeaderState, request: MembershipRequest, now: float) -> None:

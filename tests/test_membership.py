@@ -837,6 +837,37 @@ def test_a_newcomer_that_never_answers_costs_nobody_the_lease_and_is_refused():
     assert election.role is Role.LEADER
 
 
+def test_an_observer_that_is_refused_a_vote_stays_one_and_whoever_asked_is_told():
+    """The leader that let the newcomer in has handed over; the next cannot know whether it was to be an observer."""
+    cluster = Cluster("abc")
+    cluster.run_until(5.0)
+    cluster.cut = {"c"}
+    cluster.run_until(7.0)
+    cluster.tell("a", AddNode("d"))
+    cluster.run_until(8.0)
+    cluster.tell("a", TransferLeadership("b"))
+    assert cluster.leases == ["b"]
+    cluster.run_until(14.0)
+    refusal = (
+        "no answer from c, d, and 2 of 4 voters is no majority; "
+        "d stays an observer: add it again later, or remove it"
+    )
+    assert cluster.events["a"][-1] == ChangeRefused(AddNode("d"), refusal)
+    assert cluster.elections["b"].membership.nodes == members(2, 2, "abc", observers="d").nodes
+
+
+def test_a_voter_that_does_not_become_an_observer_is_not_said_to_be_one():
+    """Without its vote, a majority of the others would need one that is down."""
+    cluster = Cluster("abc")
+    cluster.run_until(5.0)
+    cluster.cut = {"c"}
+    cluster.run_until(7.0)
+    cluster.tell("a", AddNode(NodeInfo("b", voter=False)))
+    cluster.run_until(14.0)
+    refusal = "no answer from c, and 1 of 2 voters is no majority"
+    assert cluster.events["a"][-1] == ChangeRefused(AddNode(NodeInfo("b", voter=False)), refusal)
+
+
 def test_a_newcomer_whose_vote_is_not_needed_gets_it_at_once():
     """The others are a quorum without it."""
     election = new_member("a")
