@@ -130,8 +130,10 @@ def check_witnesses(founding: Membership, witnesses: Collection[str]) -> FrozenS
         raise ConfigError(f"witnesses is {witnesses!r}, but must be several ids, for instance ['c']")
     for witness in witnesses:
         check_node_id(witness)
+    if len(founding.ids) == 1:
+        return frozenset(witnesses)  # it was given no others: it joins later, and learns who they are
     unknown = set(witnesses) - founding.ids
-    if unknown and len(founding.ids) > 1:  # else it was given no others: it joins later, and learns who they are
+    if unknown:
         given = ", ".join(sorted(founding.ids))
         raise ConfigError(f"witnesses names {min(unknown)!r}, but the nodes given are {given}")
     if founding.voters and founding.voters <= set(witnesses):

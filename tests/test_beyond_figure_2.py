@@ -1417,3 +1417,22 @@ def test_witnesses_are_checked(witnesses, complaint):
 def test_whoever_joins_later_may_know_the_witnesses_but_not_the_others():
     """It is given no nodes: the leader tells it who belongs."""
     assert Election("d", witnesses=["c"]).witnesses == {"c"}
+
+
+def test_a_witness_may_join_later():
+    """Nobody has told it of others that could lead, and it need not know them before it is let in."""
+    cluster = Cluster("ab")
+    cluster.run_until(5.0)
+    witness = cluster.start("c", witnesses=["c"])
+    cluster.run_until(20.0)
+    assert (witness.role, witness.current_term) == (Role.FOLLOWER, 0)
+    cluster.tell("a", AddNode("c"))
+    cluster.run_until(22.0)
+    del cluster.elections["a"]
+    cluster.run_until(30.0)
+    assert cluster.leases == ["b"]  # by its own vote and that of the witness
+    assert witness.voted_for == "b"
+    cluster.tell("b", TransferLeadership("c"))
+    cluster.run_until(40.0)
+    assert cluster.leases == ["b"]
+    assert "c" not in set().union(*cluster.winners.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,11 +42,11 @@ def ask(capsys):
 def processes(start_child, tmp_path):
     """Start `raftlite node` with these peers; without any it waits to be let in."""
 
-    def start(node_id, peers=""):
+    def start(node_id, peers="", *more):
         options = [f"--peer={peer}={tmp_path}/{peer}.sock" for peer in peers if peer != node_id]
         timing = ["--heartbeat-interval", "0.05", "--election-timeout", "0.4"]
         place = ["--listen", tmp_path / f"{node_id}.sock", "--data-dir", tmp_path]
-        return start_child(COMMAND, "node", "--json", "--id", node_id, *place, *timing, *options)
+        return start_child(COMMAND, "node", "--json", "--id", node_id, *place, *timing, *options, *more)
 
     return start
 
@@ -96,6 +97,28 @@ def test_processes_are_added_handed_over_to_and_removed(processes, ask, tmp_path
     assert removed.wait() == 0
     assert events[-1]["event"] == "removed"
     assert eventually(agree, "agreed on three") in children
+
+
+def test_a_witness_that_is_let_in_votes_and_never_leads(processes, ask, tmp_path):
+    """Of two and a witness one is killed: the other is elected by its vote, and may not hand over to it."""
+    at = {node_id: tmp_path / f"{node_id}.sock" for node_id in "abc"}
+
+    def leader_of(node_id):
+        code, said, _ = ask("status", "--json", at[node_id])
+        return json.loads(said)["leader"] if code == 0 else None
+
+    children = {node_id: processes(node_id, "ab") for node_id in "ab"}
+    witness = processes("c", "", "--witness", "c")
+    eventually(lambda: ask("add", at["a"], f"c={at['c']}", "--timeout", 5)[0] == 0, "added")
+    leader = eventually(lambda: leader_of("c"), "followed")
+    children[leader].kill()
+    left = "b" if leader == "a" else "a"
+    eventually(lambda: leader_of("c") == left, "elected")
+    eventually(lambda: "c may not campaign" in ask("transfer", at[left], "--to", "c", "--timeout", 5)[2], "refused")
+    witness.send_signal(signal.SIGTERM)
+    events = [json.loads(line) for line in witness.read_all()]
+    assert {event["leader"] for event in events if event["event"] == "leader"} >= {leader, left}
+    assert "elected" not in {event["event"] for event in events}
 
 
 @pytest.fixture
