@@ -881,6 +881,28 @@ def test_a_node_that_takes_its_time_to_close_holds_nobody_up():
         assert followers[1].closings == 1
 
 
+class MeetingNode(Follower):
+    """A peer whose handle is closed once all the others are being closed as well."""
+
+    def __init__(self, node_id, inbox, meeting):
+        super().__init__(node_id, inbox)
+        self.meeting = meeting
+
+    def close(self):
+        self.meeting.wait(PATIENCE)
+        super().close()
+
+
+def test_handles_are_closed_side_by_side():
+    """Each may wait for a peer that is cut off: ten of those cost a stop no more time than one."""
+    inbox, meeting = Inbox(), threading.Barrier(10)
+    peers = [MeetingNode(node_id, inbox, meeting) for node_id in "bcdefghijk"]
+    with new_thread("a", peers, inbox=inbox):
+        pass
+    assert [peer.closings for peer in peers] == [1] * 10
+    assert threads_of("a") == []
+
+
 def test_a_leader_closes_the_handle_of_a_member_that_has_learnt_of_its_removal():
     """And not before: until then it is sent to."""
     inbox = Inbox()
