@@ -31,6 +31,7 @@ class Handles:
         self._dropped = 0  # messages, of nodes that are closed or raised
         self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
         self._closers: List[threading.Thread] = []
+        self._unclosed: List[Node] = []  # for want of a thread
 
     # --- Any thread -------------------------------------------------------------------------------
 
@@ -100,6 +101,8 @@ class Handles:
         """Close them all, side by side: many peers that are cut off take no longer than one."""
         for node in list(self._nodes.values()):
             self._close_aside(node)
+        for node in self._unclosed:
+            self._close(node)
         for closer in self._closers:
             closer.join()
 
@@ -133,8 +136,13 @@ class Handles:
         if type(node).close is Node.close:
             return  # it holds nothing, and a hundred members of one process have ten thousand such handles
         name = f"raftlite-{self._node_id}-closes-{node.node_id}"
-        self._closers.append(threading.Thread(target=self._close, args=(node,), name=name, daemon=True))
-        self._closers[-1].start()
+        closer = threading.Thread(target=self._close, args=(node,), name=name, daemon=True)
+        try:
+            closer.start()
+        except RuntimeError:  # no more threads can be had; `close` does it
+            self._unclosed.append(node)
+        else:
+            self._closers.append(closer)
 
     def _close(self, node: Node) -> None:
         try:

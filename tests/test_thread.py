@@ -903,6 +903,26 @@ def test_handles_are_closed_side_by_side():
     assert threads_of("a") == []
 
 
+def test_a_handle_for_whose_closing_there_is_no_thread_is_closed_at_the_end(monkeypatch):
+    """The member goes on, and stops as always."""
+    begin = threading.Thread.start
+
+    def fail(thread):
+        if "-closes-" in thread.name:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with a_leader() as scene:
+        newer = Follower("b", scene.thread.inbox)
+        scene.thread.add_node(newer)
+        settle(scene.thread)
+        assert scene.thread.is_leader
+        assert scene.followers[0].closings == 0
+    assert scene.thread.status().error == ""
+    assert [node.closings for node in (*scene.followers, newer)] == [1, 1, 1]
+
+
 def test_a_leader_closes_the_handle_of_a_member_that_has_learnt_of_its_removal():
     """And not before: until then it is sent to."""
     inbox = Inbox()
