@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ from raftlite.codec import MAX_MESSAGE_BYTES, decode, encode
 from raftlite.nodes import ConnectionNode, connection, listener
 from raftlite.nodes.address import dial
 from raftlite.nodes.channel import Channel, Identity, Refused
+from raftlite.nodes.inbox import CAN_POLL
 from raftlite.nodes.request import ask_member
 
 KEY = "the key of these tests"
@@ -697,6 +699,32 @@ def test_an_address_in_use_is_an_error_that_names_it(place: Place, kind: str) ->
     assert raised.value.errno == errno.EADDRINUSE
     place.node(place.listener("c"), "a", taken.address).send_message(beat(1, "c"))
     assert received(taken) == beat(1, "c")
+
+
+@pytest.mark.parametrize("kind", ["port", "path"])
+@pytest.mark.parametrize("wanted", [1, 2] if CAN_POLL else [1], ids=str)
+def test_a_listener_for_which_there_are_too_few_descriptors_gives_its_address_back(
+    place: Place, monkeypatch: Any, kind: str, wanted: int
+) -> None:
+    """At once, though the error is kept: whoever tries again must not find the address in use.
+
+    The first pair of sockets wakes the listener's thread, the second the reader of its inbox.
+    """
+    before = place.listener("a", "127.0.0.1:0" if kind == "port" else f"{place.folder}/a")
+    before.close()
+    pairs, pair = itertools.count(1), socket.socketpair
+
+    def run_out() -> Tuple[socket.socket, socket.socket]:
+        if next(pairs) == wanted:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return pair()
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files") as kept:
+        patch.setattr(socket, "socketpair", run_out)
+        ConnectionListener(before.address, node_id="a", authkey=KEY)
+    assert os.listdir(place.folder) == []
+    place.listener("a", before.address)
+    assert kept.value.errno == errno.EMFILE
 
 
 @needs_unix

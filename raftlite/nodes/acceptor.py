@@ -56,7 +56,12 @@ class Acceptor(forks.Forkable):
         self._thread = threading.Thread(target=self._run, name=f"{name}-listener", daemon=True)
         with forks.lock:
             self._socket = listen(address)
-            self._waker, self._wakee = socket.socketpair()
+            try:
+                self._waker, self._wakee = socket.socketpair()
+            except BaseException:  # no descriptor is left; or Ctrl-C
+                self._remove_path()
+                self._socket.close()
+                raise
             forks.add(self)
         self._socket.setblocking(False)
         self.address = self._own_address(address)

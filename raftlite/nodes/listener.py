@@ -97,7 +97,11 @@ class ConnectionListener:
         self._replaced: Set[str] = set()  # incarnations of visitors that fell silent, and another process came
         self._quiet = QuietLog(logger)
         self._acceptor = Acceptor(address, f"raftlite-{node_id}", self._serve, timing.message_timeout, tls)
-        self.inbox: queue.Queue[Any] = inbox if inbox is not None else new_inbox()
+        try:
+            self.inbox: queue.Queue[Any] = inbox if inbox is not None else new_inbox()
+        except BaseException:  # no descriptor is left; or Ctrl-C
+            self._acceptor.close()
+            raise
         self.address = self._acceptor.address
         self.identity = Identity(node_id, key, cluster, advertised or self.address, tls=tls)
 
