@@ -804,6 +804,27 @@ def test_nobody_waits_for_the_look_up_of_a_name(place: Place, monkeypatch: Any) 
     connected(slow)
 
 
+def test_a_handle_that_is_closed_while_it_dials_says_nothing_when_it_gets_through(place: Place, log: Log) -> None:
+    """The member may have started again meanwhile, and its former life would be taken for a second process."""
+    here, there = place.listener("a", timing=HURRIED), place.listener("b")
+    gate, look_up = Gate(), socket.getaddrinfo
+
+    def slow_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+        gate.pass_through()
+        return look_up(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, gate:
+        patch.setattr(socket, "getaddrinfo", slow_look_up)
+        node = place.node(here, "b", there.address)
+        node.send_message(beat(1))
+        gate.wait_until_reached()
+        node.close()
+        gate.open()
+        node._thread.join(PATIENCE)
+    assert there.heard_at == {}
+    assert not log.count("connected to b")
+
+
 @pytest.mark.parametrize("address", ["", "a", "a:b", "a:65536", "a:-1", "a:", ":٣", 7000, None, ("a",), ("a", "b", 1)])
 def test_what_is_no_address_is_refused(address: Any) -> None:
     with pytest.raises(ConfigError, match="address is"):

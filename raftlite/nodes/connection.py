@@ -164,7 +164,11 @@ class ConnectionNode(Node, forks.Forkable):
         return f"unreachable since {time.monotonic() - lost_at:.0f} s ({self._reason})"
 
     def close(self) -> None:
-        """Send what is queued if connected, then end the connection and the thread; takes at most `message_timeout`."""
+        """Send what is queued if connected, then end the connection and the thread.
+
+        Waits for at most 1.5 times `message_timeout`. A thread that dials, or looks a name up, may end later than that,
+        and says nothing to whom it reaches then.
+        """
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -215,6 +219,8 @@ class ConnectionNode(Node, forks.Forkable):
     def _connect(self) -> Channel:
         self._channel = channel = self._dial()
         try:
+            if self._closing:
+                raise ConnectionAbortedError("the handle was closed meanwhile")
             with channel.limited(self._timing.message_timeout):
                 channel.authenticate_as_dialler(self._identity.authkey)
                 introduced_at = time.monotonic()
