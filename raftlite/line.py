@@ -8,7 +8,7 @@ import json
 import socket
 import struct
 from multiprocessing.connection import Connection
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Tuple
 
 from raftlite import errors
 from raftlite.codec import membership_from_plain, membership_to_plain
@@ -91,7 +91,7 @@ def status_to_plain(status: Status) -> Content:
     return {**plain, "min_nodes": status.min_nodes, "answers": status.answers, "refusals": status.refusals}
 
 
-def status_from_plain(plain: Content, lease_expires_at: Optional[float] = None) -> Status:
+def status_from_plain(plain: Content) -> Status:
     return Status(
         node_id=plain["node"],
         role=Role(plain["role"]),
@@ -99,7 +99,6 @@ def status_from_plain(plain: Content, lease_expires_at: Optional[float] = None) 
         leader_id=plain["leader"],
         membership=membership_from_plain(plain["membership"]),
         min_nodes=plain["min_nodes"],
-        lease_expires_at=lease_expires_at,
         answers=tuple(plain["answers"]),
         refusals=tuple((node_id, reason) for node_id, reason in plain["refusals"]),
         why=plain["why"],

@@ -461,7 +461,7 @@ class Member:
         listener = self._listener
         if listener is None:
             return None
-        address = listener.heard_at.get(info.node_id) if _names_no_place(info.address) else info.address
+        address = listener.claimed_addresses.get(info.node_id) if _names_no_place(info.address) else info.address
         return None if address is None else listener.node(info.node_id, address, voter=info.voter)
 
     def _answer_request(self, request: Dict[str, Any]) -> Dict[str, Any]:

@@ -688,7 +688,7 @@ def test_port_0_becomes_one_that_others_can_connect_to(place: Place) -> None:
     assert there.identity.address == there.address
     place.node(here, "b", there.address).send_message(beat(1))
     assert received(there) == beat(1)
-    assert here.heard_at == {} and there.heard_at == {"a": here.address}
+    assert here.claimed_addresses == {} and there.claimed_addresses == {"a": here.address}
 
 
 @pytest.mark.parametrize("kind", ["port", "path"])
@@ -821,7 +821,7 @@ def test_a_handle_that_is_closed_while_it_dials_says_nothing_when_it_gets_throug
         node.close()
         gate.open()
         node._thread.join(PATIENCE)
-    assert there.heard_at == {}
+    assert there.claimed_addresses == {}
     assert not log.count("connected to b")
 
 

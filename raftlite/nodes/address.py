@@ -18,6 +18,8 @@ from raftlite.membership import LONGEST_ADDRESS
 Address = Union[str, Tuple[str, int]]
 """What callers may give: text, or a `(host, port)` pair as `multiprocessing.connection` takes it."""
 
+_BACKLOG = 128  # connections that wait to be accepted
+
 _WILDCARDS = ("", "0", "0.0.0.0", "::", "::0")
 _UNIX_REFUSES_FOR_THE_DEAD_ALONE = sys.platform == "linux"  # BSD and macOS refuse where a listener is merely too busy
 _FORMS = "but must be 'host:port' or the path of a Unix socket"
@@ -165,14 +167,14 @@ def _wait_for_first_byte(family: int, place: Any, timeout: float) -> None:
         sock.recv(1)
 
 
-def listen(address: str, backlog: int = 128) -> socket.socket:
+def listen(address: str) -> socket.socket:
     """Return a listening socket. Raises `OSError` with the address in the message."""
     with _naming("cannot listen on", address):
         if is_path(address):
-            return _listen_on_path(address, backlog)
+            return _listen_on_path(address)
         host, port = host_and_port(address)
         entry = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(entry[4][:2], family=entry[0], backlog=backlog)
+        return socket.create_server(entry[4][:2], family=entry[0], backlog=_BACKLOG)
 
 
 def keep_alive(sock: socket.socket) -> None:
@@ -200,12 +202,12 @@ def _limit(sock: socket.socket, seconds: float) -> None:
         sock.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
-def _listen_on_path(path: str, backlog: int) -> socket.socket:
+def _listen_on_path(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_dead_socket(path)
         sock.bind(path)
-        sock.listen(backlog)
+        sock.listen(_BACKLOG)
         return sock
     except BaseException:  # Ctrl-C, too, leaves nothing open
         sock.close()

@@ -87,7 +87,7 @@ class ConnectionListener:
             )
         key = secure.CERTIFIED if tls is not None and authkey is None else _key(authkey)
         advertised = None if advertise is None else normalize(advertise)
-        self.heard_at: Dict[str, str] = {}  # where members that dialled here say that they listen
+        self.claimed_addresses: Dict[str, str] = {}  # where members that dialled here say that they listen
         self.answer_request: Optional[AnswerRequest] = None  # answers `raftlite status` and the like
         self._timing = timing
         self._nodes: Dict[str, ConnectionNode] = {}
@@ -337,7 +337,7 @@ class ConnectionListener:
                 address = normalize((host_and_port(remote)[0], host_and_port(address)[1]))
         except ConfigError:
             return
-        self.heard_at[peer] = address
+        self.claimed_addresses[peer] = address
 
     def _hint(self, peer: str, incarnation: Optional[str] = None) -> None:
         node = self._nodes.get(peer)
