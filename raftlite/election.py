@@ -165,7 +165,7 @@ class Election:
         self._retry_after: Optional[float] = None  # seconds until the next campaign, while it takes over
         self._held_back: Tuple[float, Optional[RequestVote]] = (LONG_AGO, None)  # what its promise forbade
         self._leader: Optional[LeaderState] = None
-        self._declined: Dict[str, float] = {}  # voters that could not take over -> until when they are not asked again
+        self._declined: Dict[str, Tuple[float, float]] = {}  # who could not take over -> not asked until, for so long
         self._requests = Requests()  # changes that the own program has asked for
         self._transfers: Dict[int, TransferLeadership] = {}  # what it asked the leader of this term for
         self._numbered = 0  # how the last of them was numbered
@@ -608,7 +608,7 @@ class Election:
 
     def _successor(self, leader: LeaderState, now: float) -> Optional[str]:
         """Who was heard from last, but nobody who never leads, has declined a short while ago, or answers no more."""
-        declined = {voter for voter, until in self._declined.items() if now < until}
+        declined = {voter for voter, (until, _) in self._declined.items() if now < until}
         return leader.heard_from_last(among=leader.up(now) - declined - self.witnesses)
 
     def _why_no_successor(self, leader: LeaderState, now: float) -> str:
@@ -656,7 +656,10 @@ class Election:
     def _note_decline(self, successor: str, now: float) -> None:
         """Where this member has handed over in this term, its successor has handed back."""
         if self._handover:
-            self._declined[successor] = now + 2 * self.timing.election_timeout
+            _, pause = self._declined.get(successor, (LONG_AGO, self.timing.election_timeout))
+            # Whoever declines for good is at last not asked for longer than a change waits.
+            pause = min(2 * pause, 2 * PATIENCE * self.timing.election_timeout)
+            self._declined[successor] = (now + pause, pause)
             reason = f"{successor} may not campaign: it has no vote, never leads, abstains or has resigned"
             self._answer_request(self._handover, "refused", reason)
 

@@ -470,6 +470,26 @@ def test_a_leader_that_nobody_can_take_over_from_is_not_removed_and_goes_on_with
     assert cluster.leases == ["a"]
 
 
+def test_a_leader_whose_successors_all_decline_is_not_removed_and_ceases_to_hand_over():
+    """It does not know them for witnesses: they have joined after its start. Each decline costs an election."""
+    cluster = Cluster("ab", witnesses=["b"], min_nodes=1)
+    cluster.run_until(5.0)
+    cluster.elections["a"].witnesses = frozenset()
+    cluster.start("c", witnesses=["c"])
+    cluster.tell("a", AddNode("c"))
+    cluster.run_until(7.0)
+    cluster.tell("c", RemoveNode("a"))
+    cluster.tell("a", AddNode(NodeInfo("o", voter=False)))
+    cluster.run_until(30.0)
+    refusal = "no other voter may lead now"
+    assert cluster.events["c"][-1] == ChangeRefused(RemoveNode("a"), refusal)
+    assert "o" in cluster.elections["a"].membership.ids
+    handovers = max(cluster.winners)
+    assert handovers < 10
+    cluster.run_until(60.0)
+    assert max(cluster.winners) == handovers
+
+
 def test_a_leader_that_is_to_be_removed_goes_once_somebody_can_take_over():
     """b, which may lead, is back in time."""
     cluster = Cluster("abcd", witnesses=["c", "d"])
