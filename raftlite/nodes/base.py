@@ -30,7 +30,10 @@ class Node(ABC):
         """Send `message` or drop it. Runs on the election thread: it must return at once and never raise."""
 
     def close(self) -> None:
-        """Give back what the handle holds. Called once, when the member stops or the peer is removed."""
+        """Give back what the handle holds. Called once, when the member stops or the peer is removed.
+
+        Runs on a thread of its own, beside the closing of other handles: it may wait for a peer.
+        """
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.node_id!r})"
