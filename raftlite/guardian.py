@@ -3,9 +3,10 @@
     raftlite run ═ start, lease, signal, stop ═▶ guardian ── fork, exec ──▶ the command, its process group
           ◀══════════ started, gone ════════════════╛  ◀── SIGCHLD ─────────────╛
 
-It knows until when the lease holds, so that the command ends before, also where the other process is stopped. Where
-that is killed, the socket between them ends, and so does the command. Until then the guardian holds a copy of the
-member's listening socket: a peer takes a leader for dead that refuses connections, and must not before the command is.
+It knows until when the lease holds, so that the command ends before, also where the other process is stopped, and never
+begins afterwards, also where the guardian was. Where the other process is killed, the socket between them ends, and so
+does the command. Until then the guardian holds a copy of the member's listening socket: a peer takes a leader for dead
+that refuses connections, and must not before the command is.
 
 It runs as a script, with the standard library alone, and on one thread, so that it may fork.
 """
@@ -26,6 +27,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Set
 LOOK_EVERY = 0.01  # seconds, at what is left of a command that is being ended
 _LONGEST_WAIT = 3_600.0  # seconds
 _NEITHER_FOUND_NOR_RUN = 127  # how a fork ends whose errno went through the pipe
+_TOO_LATE = errno.ECANCELED  # what a fork says whose lease is over; no exec fails with it
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of Linux' prctl
 
 
@@ -43,6 +45,7 @@ class Guardian:
         self._unread = b""
         self._listening: Optional[int] = None  # a copy of the member's socket
         self._is_orphan = False  # the other process has ended
+        self._due: Optional[Dict[str, Any]] = None  # what is to be started once everything that was said is read
         self._pid = 0  # of the command, which is its process group too; 0 where none runs
         self._status: Optional[int] = None  # how the command has ended, as `waitpid` says it
         self._has_children = False
@@ -71,12 +74,20 @@ class Guardian:
 
     def _wait(self) -> None:
         sources: List[Any] = [self._wakee] if self._is_orphan else [self._wakee, self._line]
-        timeout = None if not self._pid else max(0.0, min(self._until - self._reserve - self._now(), _LONGEST_WAIT))
-        ready, _, _ = select.select(sources, [], [], timeout if self._kill_at is None else LOOK_EVERY)
+        ready, _, _ = select.select(sources, [], [], self._until_next_look())
         if self._wakee in ready:
             os.read(self._wakee, 4096)
         if self._line in ready:
             self._hear()
+        elif self._due is not None:
+            self._start(self._due["command"], self._due["variables"])
+
+    def _until_next_look(self) -> Optional[float]:
+        if self._due is not None:
+            return 0.0
+        if self._kill_at is not None:
+            return LOOK_EVERY
+        return max(0.0, min(self._until - self._reserve - self._now(), _LONGEST_WAIT)) if self._pid else None
 
     # --- From the other process -------------------------------------------------------------------
 
@@ -98,7 +109,10 @@ class Guardian:
         do = request.pop("do")
         self._until = request.get("until", self._until)
         if do == "start":
-            self._start(request["command"], request["variables"])
+            self._due = request
+        elif do == "stop" and self._due is not None:
+            self._due = None
+            self._tell("not_started")
         elif do == "stop" and self._pid:
             self._begin_to_end("stop", self._now())
         elif do == "signal" and self._pid and self._status is None:
@@ -111,11 +125,12 @@ class Guardian:
     # --- The command ------------------------------------------------------------------------------
 
     def _start(self, command: List[str], variables: Dict[str, str]) -> None:
+        self._due = None
         self._status, self._kill_at, self._reason, self._was_killed = None, None, "", False
         reader, writer = os.pipe()  # whose end comes with exec, or after the number of an error
         self._fork(command, {**os.environ, **variables}, writer)
         os.close(writer)
-        error = os.read(reader, 16)
+        error = int(os.read(reader, 16) or 0)
         os.close(reader)
         if not error:
             self._tell("started", pid=self._pid)
@@ -123,7 +138,10 @@ class Guardian:
         if self._pid:
             os.waitpid(self._pid, 0)
             self._pid = 0
-        self._tell("failed", errno=int(error))
+        if error == _TOO_LATE:
+            self._tell("not_started")
+        else:
+            self._tell("failed", errno=error)
 
     def _fork(self, command: List[str], variables: Dict[str, str], writer: int) -> None:
         guardian = os.getpid()
@@ -146,6 +164,8 @@ class Guardian:
                 self._prctl(_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
                 if os.getppid() != guardian:  # it has ended just before
                     os._exit(_NEITHER_FOUND_NOR_RUN)
+            if self._is_running_out(self._now()):  # the last look: until here, somebody may have stopped us
+                raise OSError(_TOO_LATE, "the lease is over")
             os.execvpe(command[0], command, variables)
         except OSError as error:
             os.write(writer, str(error.errno or errno.EINVAL).encode())
@@ -176,11 +196,14 @@ class Guardian:
             self._signal_everything(signal.SIGKILL)
         elif self._status is not None and not self._reason:
             self._begin_to_end("exit", now)  # what it has left behind
-        elif now >= self._until - self._reserve and not self._reason:
+        elif self._is_running_out(now) and not self._reason:
             self._begin_to_end("lease", now)
         if self._kill_at is not None and now >= min(self._kill_at, self._until - self._margin):
             self._was_killed = True
             self._signal_everything(signal.SIGKILL)
+
+    def _is_running_out(self, now: float) -> bool:
+        return now >= self._until - self._reserve
 
     def _begin_to_end(self, reason: str, now: float) -> None:
         self._reason = self._reason or reason

@@ -368,6 +368,10 @@ class Runner:
         self._pid = pid
         self._printer.event("running", pid=pid)
 
+    def _not_started(self) -> None:
+        """Told to stop, or with hardly any lease left, before it began: the guardian had no time earlier."""
+        self._is_running = False
+
     def _failed(self, number: int) -> None:
         """The command can no longer be run here: whoever else leads may find it."""
         self._is_running = False

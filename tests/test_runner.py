@@ -24,6 +24,7 @@ from threads import PATIENCE, Clock, eventually
 
 from raftlite import Leadership, Role, Status
 from raftlite.cli import main
+from raftlite.clock import boot_clock
 from raftlite.membership import founding_membership
 from raftlite.printer import LeaderlessLog
 from raftlite.runner import Plan, Runner, _Signals
@@ -334,6 +335,48 @@ def test_a_command_whose_guardian_is_stopped_is_killed_by_the_wrapper(start, mon
     assert is_gone(pid)
     (ended,) = wrapper.events("ended")
     assert (ended["why"], ended["killed"]) == ("stop", True)  # the guardian may see no more than that it has ended
+
+
+GUARDIAN_THAT_IS_STOPPED = """
+    import pathlib, sys
+    import raftlite.runner as r
+    r.PATIENCE = 0.05
+    text = r.GUARDIAN.read_text()
+    r.GUARDIAN = pathlib.Path(sys.argv[sys.argv.index("--data-dir") + 1] + "-guardian.py")
+    rule = 'if do == "start":'
+    stopped = f"if do == 'start' and not os.path.exists({str(r.GUARDIAN) + '-stopped'!r}):\\n"
+    stopped += f"            open({str(r.GUARDIAN) + '-stopped'!r}, 'w').close()\\n"
+    stopped += f"            os.kill(os.getpid(), signal.SIGSTOP)\\n        {rule}"
+    assert rule in text
+    r.GUARDIAN.write_text(text.replace(rule, stopped))
+    from raftlite.cli import main
+    sys.exit(main())
+"""
+
+
+def stopped_guardian(wrapper):
+    """The pid, once it has read the first request to start the command, and was stopped then."""
+    return eventually(lambda: [pid for pid, parent, s in processes() if parent == wrapper.pid and s == "T"], "stop")[0]
+
+
+@pytest.mark.slow
+@linux
+def test_a_command_is_not_started_by_a_guardian_that_goes_on_when_the_lease_is_over(start):
+    """Another member may lead by then. Under the next lease it is started at once."""
+    wrapper = start("sh", "-c", "echo $RAFTLITE_TOKEN; exec sleep 100", source=GUARDIAN_THAT_IS_STOPPED)
+    guardian, first = stopped_guardian(wrapper), wrapper.await_event("elected")
+    wrapper.send(signal.SIGSTOP)
+    over_at = boot_clock() + 0.4
+    eventually(lambda: boot_clock() >= over_at, "the end of the lease")
+    os.kill(guardian, signal.SIGCONT)
+    wrapper.send(signal.SIGCONT)
+    second = wrapper.await_event("elected", 2)
+    wrapper.running()
+    wrapper.send(signal.SIGTERM)
+    assert wrapper.wait() == 0
+    events = wrapper.events()
+    assert "running" not in [event["event"] for event in events[: events.index(second)]]
+    assert str(first["token"]) not in wrapper.printed.split()
 
 
 @pytest.mark.slow
