@@ -320,9 +320,11 @@ class Runner:
         """The guardian has not done its part in time, perhaps because somebody has stopped it: this process does it."""
         now = boot_clock()
         ends_at = self._told - self._plan.margin / 2
-        if self._is_running and self._pid and now >= min(ends_at, self._insist_at):
-            self._killed_for = self._killed_for or ("lease" if now >= ends_at else "stop")
-            self._guardian.kill(self._pid)
+        if self._is_running and now >= min(ends_at, self._insist_at):
+            if self._pid:
+                self._killed_for = self._killed_for or ("lease" if now >= ends_at else "stop")
+                self._guardian.kill(self._pid)
+            self._guardian.go_on()
 
     def _release_callbacks(self) -> None:
         for done in self._waiting:
@@ -467,10 +469,13 @@ class _Guardian:
             self._line.sendall(json.dumps({"do": what, **details}).encode("ascii") + b"\n")
 
     def kill(self, group: int) -> None:
-        """Kill the command, and let the guardian go on if somebody has stopped it."""
-        for target, number in ((-group, signal.SIGKILL), (self._popen.pid, signal.SIGCONT)):
-            with contextlib.suppress(OSError):
-                os.kill(target, number)
+        """Kill the command."""
+        with contextlib.suppress(OSError):
+            os.killpg(group, signal.SIGKILL)
+
+    def go_on(self) -> None:
+        """Let the guardian go on if somebody has stopped it."""
+        self._popen.send_signal(signal.SIGCONT)
 
     def kill_what_is_left_of(self, group: int) -> None:
         """Kill what is left of the command; it is still seen until whoever is its parent now looks at it."""
@@ -501,7 +506,7 @@ class _Guardian:
             self._is_closing = True
             with contextlib.suppress(OSError):
                 self._line.shutdown(socket.SHUT_RDWR)
-            self._popen.send_signal(signal.SIGCONT)  # somebody may have stopped it
+            self.go_on()
             self._popen.wait()
             self._reader.join()
             self._line.close()

@@ -380,6 +380,17 @@ def test_a_command_is_not_started_by_a_guardian_that_goes_on_when_the_lease_is_o
 
 
 @pytest.mark.slow
+@linux
+def test_a_wrapper_ends_though_its_guardian_was_stopped_before_it_started_the_command(start):
+    """There is no command yet that could be killed, and nothing to wait for."""
+    wrapper = start("sleep", "100", options=("--min-nodes", 1, "--grace", 0.05), source=GUARDIAN_THAT_IS_STOPPED)
+    stopped_guardian(wrapper)
+    wrapper.send(signal.SIGTERM)
+    assert wrapper.wait() == 0
+    assert not wrapper.events("running")
+
+
+@pytest.mark.slow
 def test_other_signals_are_passed_to_the_command(start):
     """HUP has daemons read their settings again."""
     wrapper = start(*answering("HUP", "USR1", "USR2", "WINCH", "TERM"))
