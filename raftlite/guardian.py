@@ -85,9 +85,11 @@ class Guardian:
     def _until_next_look(self) -> Optional[float]:
         if self._due is not None:
             return 0.0
-        if self._kill_at is not None:
+        if not self._pid:
+            return None
+        if self._kill_at is not None or self._is_orphan:
             return LOOK_EVERY
-        return max(0.0, min(self._until - self._reserve - self._now(), _LONGEST_WAIT)) if self._pid else None
+        return max(0.0, min(self._until - self._reserve - self._now(), _LONGEST_WAIT))
 
     # --- From the other process -------------------------------------------------------------------
 

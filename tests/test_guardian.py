@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterator
 
 import pytest
-from children import PATIENCE
+from children import PATIENCE, environment
 from threads import eventually
 
 from raftlite.clock import CLOCK_ID, boot_clock
+from raftlite.guardian import LOOK_EVERY
 from raftlite.runner import GUARDIAN, Plan
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is looked at in /proc")
@@ -27,12 +28,12 @@ LEASE = 600.0  # seconds; none runs out while a test runs
 class Guarded:
     """A guardian, and this end of the line to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *program: object) -> None:
         self._line, theirs = socket.socketpair()
         self._line.settimeout(PATIENCE)
         with theirs:
-            command = [sys.executable, "-I", "-S", GUARDIAN, str(theirs.fileno()), str(CLOCK_ID), *map(str, PLAN)]
-            self._popen = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+            command = [sys.executable, *map(str, program), str(theirs.fileno()), str(CLOCK_ID), *map(str, PLAN)]
+            self._popen = subprocess.Popen(command, env=environment(), pass_fds=[theirs.fileno()])
         self._answers = self._line.makefile("rb")
 
     def tell(self, what: str, **details: Any) -> None:
@@ -52,9 +53,10 @@ class Guarded:
         eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "stopped")
 
     def go_on(self) -> None:
-        os.kill(self._popen.pid, signal.SIGCONT)
+        self._popen.send_signal(signal.SIGCONT)
 
     def end(self) -> None:
+        """Twice is fine."""
         self._answers.close()
         self._line.close()
         self.go_on()
@@ -63,7 +65,7 @@ class Guarded:
 
 @pytest.fixture
 def guarded() -> Iterator[Guarded]:
-    guarded = Guarded()
+    guarded = Guarded("-I", "-S", GUARDIAN)
     yield guarded
     guarded.end()
 
@@ -105,3 +107,44 @@ def test_a_lease_that_was_renewed_while_a_request_waited_is_long_enough(guarded)
     guarded.tell("lease", until=boot_clock() + LEASE)
     guarded.go_on()
     assert guarded.answer()["is"] == "started"
+
+
+WAITS_WRITTEN_DOWN = """
+import select, sys
+from raftlite.guardian import main
+
+def wait(*arguments, select=select.select):
+    with open(path, "a") as file:
+        print(arguments[3], file=file)
+    return select(*arguments)
+
+path = sys.argv.pop(1)
+select.select = wait
+main()
+"""
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Guarded]:
+    """One that writes down for how long it waits each time."""
+    guarded = Guarded("-c", WAITS_WRITTEN_DOWN, tmp_path / "waits")
+    yield guarded
+    guarded.end()
+
+
+def test_a_guardian_with_nothing_to_guard_sleeps_until_it_is_spoken_to(watched, tmp_path):
+    """Also when it has ended a command, and the member follows for months."""
+    watched.start("sleep", 100)
+    assert watched.answer()["is"] == "started"
+    watched.tell("stop")
+    assert watched.answer()["is"] == "gone"
+    watched.end()
+    assert (tmp_path / "waits").read_text().split()[-1] == "None"
+
+
+def test_a_guardian_on_its_own_looks_again_until_nothing_is_left_of_the_command(watched, tmp_path):
+    """A fork that was being made when everything was killed is found the next time."""
+    watched.start("sleep", 100)
+    assert watched.answer()["is"] == "started"
+    watched.end()
+    assert (tmp_path / "waits").read_text().split()[-1] == str(LOOK_EVERY)
