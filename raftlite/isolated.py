@@ -111,7 +111,8 @@ class IsolatedElection(Contender, forks.Forkable):
             if content["is"] == "failed":
                 raise error_from_plain(content["error"])
             if content["is"] == "started":
-                self.address, self._status = content["address"], status_from_plain(content["status"])
+                self.address = content["address"]
+                self._status = self._status or status_from_plain(content["status"])  # that of an event may be newer
                 return
             self._hear(content)
         raise self._end_of_process()

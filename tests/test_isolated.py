@@ -21,6 +21,7 @@ from children import environment
 from peers import lines, wait_for_line
 from threads import PATIENCE, Gate, eventually
 
+from raftlite import isolated
 from raftlite.clock import boot_clock
 from raftlite.errors import ConfigError, MemberStopped
 from raftlite.lease import Lease
@@ -311,6 +312,38 @@ def test_an_isolated_member_lets_others_in_and_answers_the_command_line(addresse
             answer = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
         assert "leader   a" in answer and "b (observer)" in answer
         assert member.remove_node("b", timeout=PATIENCE).ids == {"a"}
+
+
+STARTS_SLOWLY = """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+from raftlite import child
+
+has_told, leader_changed, status_to_plain = threading.Event(), child.Relay.leader_changed, child.status_to_plain
+
+def tell(relay, leader_id, term):
+    leader_changed(relay, leader_id, term)
+    has_told.set()
+
+def look(status):
+    plain = status_to_plain(status)
+    if threading.current_thread() is threading.main_thread():
+        has_told.wait(30)
+    return plain
+
+child.Relay.leader_changed, child.status_to_plain = tell, look
+child.main()
+"""
+
+
+def test_a_leader_that_is_heard_of_while_the_election_process_says_that_it_has_started_is_known(addresses, monkeypatch):
+    """What that says of the leader is older. No other event comes for as long as this one leads."""
+    monkeypatch.setattr(isolated, "_BOOTSTRAP", STARTS_SLOWLY)
+    place = {"peers": addresses, "listen": addresses["a"], "authkey": KEY}
+    with others(addresses, TIMING) as members:
+        members["b"].wait_for_leader(PATIENCE)
+        with Member("a", timing=TIMING, isolated=True, **place) as member:
+            assert member.wait_for_leader(PATIENCE) in addresses
 
 
 @pytest.mark.slow
