@@ -92,9 +92,10 @@ class IsolatedElection(Contender, forks.Forkable):
         with forks.lock:
             self._line, self._popen = _start_process(self._lease.fd)
             forks.add(self)
-        self._line.send({**self._settings, "saved": saved_to_plain(self._memory.load()), "program": os.getpid()})
+        saved = self._memory.load()
+        self._line.send({**self._settings, "saved": saved_to_plain(saved), "program": os.getpid()})
         self._memory.save(Saved())  # what that process adds to it is lost unless it says farewell
-        self._hear_of_start(self._line)
+        self._hear_of_start(self._line, saved)
 
     def start(self) -> None:
         """Hear what the process says, and tell the program."""
@@ -106,9 +107,10 @@ class IsolatedElection(Contender, forks.Forkable):
             self._was_started = self._is_running = False
             raise
 
-    def _hear_of_start(self, line: Line) -> None:
+    def _hear_of_start(self, line: Line, saved: Saved) -> None:
         for content in line:
             if content["is"] == "failed":
+                self._memory.save(saved)  # to which it has added nothing
                 raise error_from_plain(content["error"])
             if content["is"] == "started":
                 self.address = content["address"]

@@ -369,6 +369,17 @@ def test_what_keeps_a_member_from_starting_is_said_in_the_same_words(addresses, 
         assert outcome(isolated=True) == outcome(isolated=False)
 
 
+def test_a_start_that_fails_forgets_no_vote(addresses):
+    """Nor the term, or a member that comes back would lead under a token that it has had before."""
+    member = alone(listen=addresses["a"])
+    with member:
+        first = member.wait_until_leader(PATIENCE).token
+    with Member("b", listen=addresses["a"]), pytest.raises(OSError, match="in use"):
+        member.start()
+    with member:
+        assert member.wait_until_leader(PATIENCE).token > first
+
+
 def test_the_key_is_neither_among_the_arguments_nor_the_variables(addresses):
     """Where anybody on the machine could read it."""
     with alone(listen=addresses["a"], authkey=KEY) as member:
