@@ -215,8 +215,9 @@ class IsolatedElection(Contender, forks.Forkable):
 
     def metrics(self) -> Dict[str, Number]:
         """As `ElectionThread.metrics`: the other process counts, and what it said last stands where it has ended."""
-        with contextlib.suppress(TimeoutError, MemberStopped):
-            self._metrics = self._ask("metrics", self._patience)
+        if self._is_running:
+            with contextlib.suppress(TimeoutError, MemberStopped):
+                self._metrics = self._ask("metrics", self._patience)
         leadership = self.leadership
         return {
             **self._metrics,

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import pytest
+
+from raftlite.metrics import METRICS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -272,6 +275,29 @@ with member:
     child.expect({"stop": "None"}.get(call, "ForkedError"))
     child.expect("True")
     assert child.wait() == 0
+
+
+@pytest.mark.parametrize(
+    "isolated", ["", pytest.param("isolated", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux only"))]
+)
+def test_the_numbers_of_a_copy_say_that_nobody_leads(start_child, isolated):
+    """A worker that is forked exports what its parent has registered."""
+    child = start_child(
+        THREAD
+        + """
+with Member("a", min_nodes=1, timing=Timing(0.1, 86400.0), isolated=bool(sys.argv[1])) as member:
+    member.wait_until_leader(30)
+    status = fork(lambda: print(json.dumps(member.metrics())))
+    print(status, member.metrics()["is_leader"])
+""",
+        isolated,
+    )
+    metrics = json.loads(child.read_line())
+    assert metrics.keys() == METRICS.keys()
+    assert (metrics["is_leader"], metrics["has_leader"], metrics["lease_remaining_seconds"]) == (0, 0, 0.0)
+    child.expect("7 1")
+    assert child.wait() == 0
+    assert child.errors == ""
 
 
 INTERRUPTED = """
