@@ -23,12 +23,15 @@ def main() -> None:
     for name in IGNORED:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    with contextlib.suppress(FileNotFoundError):  # the election is over already
+    with contextlib.suppress(EOFError, FileNotFoundError):  # the election is over already
         keep(read_invitation())
 
 
 def read_invitation() -> Invitation:
-    settings = json.load(sys.stdin)
+    text = sys.stdin.read()
+    if not text:
+        raise EOFError
+    settings = json.loads(text)
     settings["authkey"] = bytes.fromhex(settings["authkey"])
     settings["timing"] = Timing(**settings["timing"])
     return Invitation(**settings)

@@ -99,7 +99,8 @@ class PoolElection:
             self._lifeline = _LifelineHeld(invitation.lifeline)
             if has_keeper:
                 self._keeper = _start_keeper(invitation)
-        except BaseException:  # Ctrl-C, too, leaves no folder behind
+        except BaseException:  # Ctrl-C, too, leaves nothing behind
+            self._let_go()
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self._pid, self._invitation = os.getpid(), invitation
@@ -111,16 +112,21 @@ class PoolElection:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        invitation, lifeline = self._invitation, self._lifeline
-        if os.getpid() != self._pid or invitation is None or lifeline is None:
+        invitation = self._invitation
+        if os.getpid() != self._pid or invitation is None:
             return  # a copy in a forked child, which the folder does not belong to
-        self._invitation = self._lifeline = None
-        lifeline.end()
-        if self._keeper is not None:
-            _end_keeper(self._keeper)
-            self._keeper = None
+        self._invitation = None
+        self._let_go()
         invitation.wait_until_empty(STOP_PATIENCE)
         invitation.remove_folder()
+
+    def _let_go(self) -> None:
+        lifeline, self._lifeline = self._lifeline, None
+        keeper, self._keeper = self._keeper, None
+        if lifeline is not None:
+            lifeline.end()
+        if keeper is not None:
+            _end_keeper(keeper)
 
     @property
     def join(self) -> Invitation:
@@ -241,9 +247,14 @@ def _start_keeper(invitation: Invitation) -> Optional[subprocess.Popen[bytes]]:
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the parent, whose end ends it; here it would come amid the imports
         )
-        assert keeper.stdin is not None
-        with keeper.stdin:
-            keeper.stdin.write(json.dumps(settings).encode())
+        try:
+            assert keeper.stdin is not None
+            with keeper.stdin:
+                keeper.stdin.write(json.dumps(settings).encode())
+        except BaseException:
+            keeper.kill()
+            keeper.wait()
+            raise
     except OSError as error:
         logger.warning("a keeper of the pool's election cannot be started: %s", error)
         return None

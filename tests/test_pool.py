@@ -9,12 +9,15 @@ import os
 import pickle
 import random
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List
 
 import pool_workers
@@ -104,6 +107,42 @@ def test_ctrl_c_does_not_reach_the_keeper():
     """It is no worker, ends with its parent, and would say where amid its start the signal came."""
     with PoolElection(workers=2) as election:
         assert os.getsid(election._keeper.pid) != os.getsid(0)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_before_the_keeper_knows_what_it_is_for_leaves_nothing_behind(monkeypatch, capfd):
+    """Neither the lifeline, nor a keeper that waits or complains."""
+    monkeypatch.setattr(pool, "json", SimpleNamespace(dumps=interrupt))
+    with pytest.raises(KeyboardInterrupt), PoolElection(workers=2):
+        pass
+    assert capfd.readouterr().err == ""
+
+
+def test_ctrl_c_once_the_keeper_is_started_leaves_nothing_behind(monkeypatch):
+    """It ends by itself, for the lifeline has ended."""
+    started = []
+
+    def start_keeper(invitation, start=pool._start_keeper):
+        started.append((invitation.folder, start(invitation)))
+        wait_until(lambda: os.path.exists(invitation.addresses[seat.KEEPER]), "the keeper takes part")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool, "_start_keeper", start_keeper)
+    with pytest.raises(KeyboardInterrupt), PoolElection(workers=2):
+        pass
+    folder, keeper = started.pop()
+    keeper.wait(PATIENCE)
+    assert not os.path.exists(folder)
+
+
+def test_a_keeper_whose_parent_is_gone_at_once_does_not_complain():
+    """Ctrl-C or kill -9 amid its start."""
+    command = [sys.executable, "-c", pool._BOOTSTRAP, str(Path(pool.__file__).parent.parent)]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.slow
