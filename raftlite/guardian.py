@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import select
@@ -264,6 +265,7 @@ def _nothing(number: int, frame: object) -> None:
     pass
 
 
+@functools.cache
 def _prctl() -> Optional[Any]:
     """Linux' call by which a process dies with its parent, or becomes the parent of orphans."""
     if not sys.platform.startswith("linux"):

@@ -211,6 +211,7 @@ class Runner:
         self._told = 0.0  # the end of the lease, as the guardian knows it
         self._insist_at = math.inf
         self._killed_for = ""  # stop or lease, where this process had to do it
+        self._member_has_ended = False  # it has failed or was removed, as was printed
         self._ended_by: Optional[int] = None  # the signal that is to end this process
         self._code: Optional[int] = None  # the exit code of this process, once it is to end
         member.on_elected(lambda leadership: self._happenings.put(("elected", leadership)))
@@ -341,8 +342,6 @@ class Runner:
             self._code = INTERRUPTED if self._ended_by == signal.SIGINT else EX_OK
         else:
             self._leaderless.look(status)
-
-    _member_has_ended = False
 
     # --- What happens -----------------------------------------------------------------------------
 
