@@ -101,6 +101,14 @@ def test_nothing_is_started_that_is_to_stop_already(guarded, tmp_path):
     assert not (tmp_path / "begun").exists()
 
 
+def test_nothing_is_started_for_a_process_that_has_ended(guarded, tmp_path):
+    """It was killed just after it had asked."""
+    guarded.hold()
+    guarded.start("touch", tmp_path / "begun")
+    guarded.end()
+    assert not (tmp_path / "begun").exists()
+
+
 def test_a_lease_that_was_renewed_while_a_request_waited_is_long_enough(guarded):
     guarded.hold()
     guarded.start("true", lease=-1.0)
