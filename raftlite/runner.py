@@ -5,7 +5,8 @@
     reader thread ── started, gone ──────▶ └──────────────┘ ◀────── started, gone ───────╛
 
 The loop alone decides. `on_lost` does not return before the command is gone, and a member that hands over tells its
-successor only then. Whether the lease still holds is the guardian's to know, a process of its own: guardian.py.
+successor only then. Whether the lease still holds is the guardian's to know, a process of its own: guardian_process.py
+starts it, guardian.py is what it runs.
 """
 
 from __future__ import annotations
@@ -13,39 +14,32 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import json
 import logging
 import math
-import multiprocessing.spawn
 import os
 import queue
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import threading
-from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
-from raftlite.clock import CLOCK_ID, boot_clock
+from raftlite.clock import boot_clock
 from raftlite.config import LONGEST_GRACE, ON_EXIT
 from raftlite.election import Role
 from raftlite.errors import ConfigError
-from raftlite.guardian import become_reaper, descendants
+from raftlite.guardian_process import PATIENCE, GuardianProcess
 from raftlite.leadership import Leadership
 from raftlite.member import Member
-from raftlite.options import AUTHKEY_VARIABLE, Settings, add_member, settings_from
+from raftlite.options import Settings, add_member, settings_from
 from raftlite.output import EX_OK, EX_SOFTWARE, INTERRUPTED, Output, log_to_stderr
 from raftlite.printer import LOOKS_EVERY, EventPrinter, LeaderlessLog
+from raftlite.signals import SignalQueue
 from raftlite.timing import Timing, is_number
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it
 GRACE = 10.0  # seconds
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a command that has ended by itself is started again
-PATIENCE = 1.0  # seconds beyond the guardian's time until it is taken for stopped
-GUARDIAN = Path(__file__).with_name("guardian.py")
-_PASSED_ON = [name for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH") if hasattr(signal, name)]
 
 
 def add_run(commands: Any) -> None:
@@ -107,7 +101,7 @@ def run_command(options: argparse.Namespace) -> int:
     if problem:
         return _refuse(*problem)
     member, plan = settings.member(), Plan.of(grace, settings.timing)
-    with _Signals() as signals, Output(sys.stderr) as output, log_to_stderr(options.verbose):
+    with SignalQueue() as signals, Output(sys.stderr) as output, log_to_stderr(options.verbose):
         if settings.data_dir is None:
             logging.warning("%s: votes are kept in memory only; --data-dir DIR saves them", member.node_id)
         printer = EventPrinter(member, output, options.json)
@@ -141,46 +135,6 @@ def _refuse(code: int, reason: str) -> int:
     return code
 
 
-class _Signals:
-    """Hands signals to a queue. A second TERM or INT ends the process at once, and the guardian then the command."""
-
-    def __init__(self) -> None:
-        self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._before: Dict[int, Any] = {}
-        self._had_terminal = _has_terminal()
-
-    def __enter__(self) -> _Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._end)
-        for number in (getattr(signal, name) for name in _PASSED_ON):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup`
-                self._before[number] = signal.signal(number, self._pass_on)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _end(self, number: int, frame: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-        self.queue.put(("end", number))
-
-    def _pass_on(self, number: int, frame: object) -> None:
-        self.queue.put(("end" if self._is_hung_up(number) else "pass_on", number))
-
-    def _is_hung_up(self, number: int) -> bool:
-        """Whether HUP means what it meant first; to a daemon it says that its settings have changed."""
-        return signal.Signals(number).name == "SIGHUP" and self._had_terminal and not _has_terminal()
-
-
-def _has_terminal() -> bool:
-    with contextlib.suppress(OSError):
-        os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
-        return True
-    return False
-
-
 class Runner:
     """Runs `command` while `member` leads. `signals` is where everything arrives that the loop decides about."""
 
@@ -192,7 +146,7 @@ class Runner:
         plan: Plan,
         on_exit: str,
         printer: EventPrinter,
-        signals: _Signals,
+        signals: SignalQueue,
     ) -> None:
         self._member, self._command, self._plan, self._on_exit = member, command, plan, on_exit
         self._printer, self._timing = printer, timing
@@ -218,7 +172,7 @@ class Runner:
         member.on_lost(self._on_lost)
 
     def run(self) -> int:
-        with _Guardian(self._plan, self._happenings) as self._guardian, self._member as member:
+        with GuardianProcess(self._plan, self._happenings) as self._guardian, self._member as member:
             self._guardian.hold(member.listener_fileno())
             self._printer.event("started", address=member.address)
             self._tell_of_short_grace()
@@ -425,99 +379,3 @@ _HOW = {"exit": "by itself", "stop": "as it was told to", "lease": "because the 
 
 def _exit_code(status: int) -> int:
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-
-
-class _Guardian:
-    """This end of the line to the process that runs the command."""
-
-    def __init__(self, plan: Plan, happenings: queue.SimpleQueue[Any]) -> None:
-        self._plan = plan
-        self._happenings = happenings
-        self._is_closing = False
-
-    def __enter__(self) -> _Guardian:
-        self._is_reaper = become_reaper()  # should the guardian be killed, it is what it has started that is left
-        self._line, theirs = socket.socketpair()
-        with theirs:
-            theirs.set_inheritable(True)
-            self._popen = self._start(theirs.fileno())
-        self._reader = threading.Thread(target=self._read, name="raftlite-guardian", daemon=True)
-        self._reader.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _start(self, descriptor: int) -> subprocess.Popen[bytes]:
-        """Not among this process's foreground: Ctrl-C and Ctrl-Z are for this process to answer.
-
-        What this process inherited, the command inherits too; Python's own descriptors are not inheritable.
-        """
-        command = [os.fsdecode(multiprocessing.spawn.get_executable()), "-I", "-S"]
-        command += [str(GUARDIAN), str(descriptor), str(CLOCK_ID), *map(str, self._plan)]
-        variables = {name: value for name, value in os.environ.items() if name != AUTHKEY_VARIABLE}
-        return subprocess.Popen(command, env=variables, close_fds=False, start_new_session=True)
-
-    def hold(self, descriptor: Optional[int]) -> None:
-        """Have it keep a copy of the listening socket, so that peers take nobody for dead before the command is."""
-        if descriptor is not None:
-            socket.send_fds(self._line, [b'{"do": "hold"}\n'], [descriptor])
-
-    def tell(self, what: str, **details: Any) -> None:
-        with contextlib.suppress(OSError):  # it is gone, as the reader finds out
-            self._line.sendall(json.dumps({"do": what, **details}).encode("ascii") + b"\n")
-
-    def kill(self, group: int) -> None:
-        """Kill the command."""
-        with contextlib.suppress(OSError):
-            os.killpg(group, signal.SIGKILL)
-
-    def go_on(self) -> None:
-        """Let the guardian go on if somebody has stopped it."""
-        self._popen.send_signal(signal.SIGCONT)
-
-    def kill_what_is_left_of(self, group: int) -> None:
-        """Kill what is left of the command; it is still seen until whoever is its parent now looks at it."""
-        self._popen.poll()
-        give_up_at = boot_clock() + PATIENCE
-        while boot_clock() < give_up_at and (self._kill_descendants() or self._kill_group(group)):
-            threading.Event().wait(0.01)
-
-    def _kill_descendants(self) -> bool:
-        """Whether there were any: of a command whose guardian is gone, this process is the parent."""
-        left = descendants() if self._is_reaper else {}
-        for pid in left:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, os.WNOHANG)
-        return bool(left)
-
-    def _kill_group(self, group: int) -> bool:
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return False
-        return True
-
-    def close(self) -> None:
-        """Let it end, with whatever it runs."""
-        if not self._is_closing:
-            self._is_closing = True
-            with contextlib.suppress(OSError):
-                self._line.shutdown(socket.SHUT_RDWR)
-            self.go_on()
-            self._popen.wait()
-            self._reader.join()
-            self._line.close()
-
-    def _read(self) -> None:
-        for content in self._contents():
-            what = content.pop("is")
-            self._happenings.put((what, *content.values()))
-        if not self._is_closing:
-            self._happenings.put(("unguarded",))
-
-    def _contents(self) -> Iterator[Dict[str, Any]]:
-        with contextlib.suppress(OSError), self._line.makefile("rb") as lines:
-            for line in lines:
-                yield json.loads(line)

@@ -25,7 +25,7 @@ class Place(NamedTuple):
 # A module or a package directly under raftlite/, and where it stands. `__init__` holds the public names.
 PLACES = {
     **dict.fromkeys(["__init__", "__main__", "public", "cli", "demo"], Place(6, "real")),
-    **dict.fromkeys(["pool", "keeper", "seat", "runner", "guardian"], Place(5, "real")),
+    **dict.fromkeys(["pool", "keeper", "seat", "runner", "guardian", "guardian_process"], Place(5, "real")),
     **dict.fromkeys(["options", "watch", "config", "printer"], Place(5, "real")),
     "lab": Place(5, "simulated"),
     **dict.fromkeys(["member", "isolated", "child"], Place(4, "real")),

@@ -27,7 +27,8 @@ from raftlite.cli import main
 from raftlite.clock import boot_clock
 from raftlite.membership import founding_membership
 from raftlite.printer import LeaderlessLog
-from raftlite.runner import Plan, Runner, _Signals
+from raftlite.runner import Plan, Runner
+from raftlite.signals import SignalQueue
 from raftlite.timing import Timing
 
 KEY = "the secret that all members share"
@@ -702,7 +703,7 @@ class Led:
 def test_a_lead_that_comes_and_goes_quickly_is_no_time_without_a_leader(caplog):
     """While the command runs nobody looks, and yet somebody leads."""
     clock, grant = Clock(), Leadership("a", 1, 1e9, lambda: 0.0)
-    runner = Runner(Led(), Timing(), ["true"], Plan(0, 0, 0), "restart", None, _Signals())
+    runner = Runner(Led(), Timing(), ["true"], Plan(0, 0, 0), "restart", None, SignalQueue())
     runner._leaderless = LeaderlessLog(1.0, clock)
     for _ in range(10):
         runner._leaderless.look(replace(Led.known, leader_id=None, why="?"))
