@@ -340,7 +340,7 @@ def test_a_command_whose_guardian_is_stopped_is_killed_by_the_wrapper(start, mon
 
 GUARDIAN_THAT_IS_STOPPED = """
     import pathlib, sys
-    import raftlite.runner as r
+    import raftlite.guardian_process as r
     r.PATIENCE = 0.05
     text = r.GUARDIAN.read_text()
     r.GUARDIAN = pathlib.Path(sys.argv[sys.argv.index("--data-dir") + 1] + "-guardian.py")
@@ -638,7 +638,7 @@ class Trio:
 
 SLOW_GUARDIAN = """
     import pathlib, sys, tempfile
-    import raftlite.runner as r
+    import raftlite.guardian_process as r
     text = r.GUARDIAN.read_text()
     rule = "if self._is_orphan:\\n            self._signal"
     slow = text.replace(rule, rule.replace("self._signal", "time.sleep(0.1); self._signal"))
