@@ -28,6 +28,7 @@ class Floor:
         self.database.execute("PRAGMA journal_mode=WAL")
         self.database.execute("PRAGMA synchronous=FULL")
         self.database.execute("CREATE TABLE IF NOT EXISTS saved (id INTEGER PRIMARY KEY, vote REAL)")
+        self.is_back = self.database.execute("SELECT COUNT(*) FROM saved").fetchone() != (0,)
         self.peers = {}  # number -> the connection to it
         self.visitors = {}  # number -> the connection from it
         self.answers = set()  # to what was asked last
@@ -70,7 +71,7 @@ class Floor:
         self.selector.register(sock, selectors.EVENT_READ, lambda _: self.read(peer, sock))
         if peer not in self.peers:
             self.dial(peer)
-        if NODE == 0 and self.leader is None and self.is_connected():
+        if NODE == 0 and not self.is_back and self.leader is None and self.is_connected():
             self.stand()
         self.tell_what_is_known()
 
