@@ -17,7 +17,8 @@ from threads import eventually
 
 from raftlite.clock import CLOCK_ID, boot_clock
 from raftlite.guardian import LOOK_EVERY
-from raftlite.runner import GUARDIAN, Plan
+from raftlite.guardian_process import GUARDIAN
+from raftlite.runner import Plan
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is looked at in /proc")
 
