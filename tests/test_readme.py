@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
+from benchmarks.peers import compare
+from benchmarks.peers.systems import DEFAULTS
 from children import environment
 from programs import PATIENCE, TOP, Program, free_ports, logged, one_that_prints, run
 from threads import eventually
@@ -131,6 +133,19 @@ def test_the_readme_opens_with_a_program_of_fewer_than_twenty_lines() -> None:
 
 def test_the_readme_names_both_commands() -> None:
     assert commands(block("console", "# the tests")) == [["make", "demo"], ["make", "test"]]
+
+
+def test_the_part_of_the_benchmark_asks_for_the_rows_that_are_shown() -> None:
+    """Under the words that its tables have in the README."""
+    ((path, _, _, module, *words),) = commands(block("console", "benchmarks.peers.compare"))
+    assert (path, module) == ("PYTHONPATH=.:tests", "benchmarks.peers.compare")
+    options, wanted = compare.parse(words)
+    assert options.kills == 200
+    shown = {(kind.fault, kind.size) for kind in wanted}
+    for fault, size in shown:
+        table = README[README.index(f"**{compare.WORDS[fault]}**, {size} processes, default timing") :].split("\n\n")[1]
+        assert re.findall(r"^\| (\S.*?) +\|", table, flags=re.MULTILINE) == options.systems
+    assert {kind.pace for kind in wanted} == {DEFAULTS}
 
 
 # --- Programs ----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from chaos import namespaces
 
@@ -233,22 +233,27 @@ def _rest_row(row: Dict[str, Any]) -> List[Any]:
     ]  # fmt: skip
 
 
-def main() -> None:
+def parse(arguments: Optional[List[str]] = None) -> Tuple[argparse.Namespace, List[Kind]]:
+    """The options, and the rows that they ask for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print everything measured as one JSON object")
     parser.add_argument("--kills", type=int, default=20, help="faults of each kind (default: 20)")
     parser.add_argument("--rest", type=float, default=0.0, help="seconds to watch each system at rest (default: not)")
     for name, every in (("systems", SYSTEMS), ("faults", WORDS), ("paces", (DEFAULTS, FAST)), ("sizes", ("3", "5"))):
         parser.add_argument(f"--{name}", default=",".join(every), help=f"which of {','.join(every)} (default: all)")
-    options = parser.parse_args()
-    names, faults, paces = (each.split(",") for each in (options.systems, options.faults, options.paces))
-    wanted = list(kinds(names, faults, [int(size) for size in options.sizes.split(",")], paces))
+    options = parser.parse_args(arguments)
+    options.systems, faults, paces = (each.split(",") for each in (options.systems, options.faults, options.paces))
+    return options, list(kinds(options.systems, faults, [int(size) for size in options.sizes.split(",")], paces))
+
+
+def main() -> None:
+    options, wanted = parse()
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     result = measure(wanted, options.kills, say)
-    result["rest"] = at_rest(names, options.rest, say) if options.rest and not result["ended_early"] else []
+    result["rest"] = at_rest(options.systems, options.rest, say) if options.rest and not result["ended_early"] else []
     print(json.dumps(result) if options.json else "\n".join(describe(result)))
 
 
