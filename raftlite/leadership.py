@@ -20,7 +20,7 @@ from raftlite.errors import LeadershipLost
 
 logger = logging.getLogger(__name__)
 
-SHORTEST_WAIT = 0.001  # seconds until a lease is looked at again; the clock that it ends by may stand still
+SHORTEST_WAIT = 0.01  # seconds until a lease is looked at again; the clock that it ends by may stand still
 LATE = 5.0  # seconds that a callback may go on after the loss of leadership before the log says what waits for it
 
 
@@ -107,8 +107,8 @@ class Leadership:
 Callback = Callable[..., Any]
 
 
-def _nothing() -> None:
-    pass
+def _look_again() -> None:
+    """In the queue of callbacks: there is another lease to look at. It is nothing that anybody waits for."""
 
 
 def _name_of(callback: Callback) -> str:
@@ -174,8 +174,7 @@ class Callbacks:
             self._held = leadership
             for callback in self._elected:
                 self._submit_elected(callback, leadership)
-            if not self._elected:
-                self._put(_nothing)  # so that the thread looks at the lease from now on
+            self._queue.put(_look_again)
 
     def lost(self) -> None:
         """The grant, if there is one, is over: `lost` is set first, then the program is told."""
@@ -332,9 +331,12 @@ class Callbacks:
         while True:
             held = self._held
             try:
-                return self._queue.get(timeout=None if held is None else max(held.remaining, SHORTEST_WAIT))
+                call = self._queue.get(timeout=None if held is None else max(held.remaining, SHORTEST_WAIT))
             except queue.Empty:
                 self._lose_if_over(held)
+            else:
+                if call is not _look_again:
+                    return call
 
     def _lose_if_over(self, leadership: Optional[Leadership]) -> None:
         with self._lock:
