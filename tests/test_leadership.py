@@ -92,6 +92,13 @@ def test_a_program_is_told_of_the_loss_when_the_lease_ends_though_its_member_han
     assert calls.empty()
 
 
+def test_looking_at_a_lease_is_nothing_that_a_handover_waits_for():
+    """The thread of the callbacks has not run yet, and there is none to call."""
+    callbacks = leadership_module.Callbacks("raftlite-a-callbacks", resign=lambda token: None)
+    callbacks.elected(callbacks.grant("a", 1, 100.0, lambda: 0.0))
+    assert callbacks.is_idle
+
+
 def test_a_signal_handler_may_look_at_a_grant_while_its_thread_does():
     """It interrupts that thread anywhere, also where it holds what the look needs."""
     with a_leader() as scene:
