@@ -1,4 +1,4 @@
-"""The process that runs a command and ends it in time, as `raftlite run` starts it and talks to it: guardian.py."""
+"""`raftlite run` starts the guardian of its command and talks to it: one end of the line whose other is guardian.py."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def _start_keeper(invitation: Invitation) -> Optional[subprocess.Popen[bytes]]:
             assert keeper.stdin is not None
             with keeper.stdin:
                 keeper.stdin.write(json.dumps(settings).encode())
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: a keeper without its settings is nobody's
             keeper.kill()
             keeper.wait()
             raise

@@ -2,6 +2,6 @@
 
 import with_floor
 
-import raftlite.member  # noqa: F401
+import raftlite.member  # noqa: F401  # for its memory alone
 
 with_floor.Floor().run()

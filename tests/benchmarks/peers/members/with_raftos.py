@@ -12,7 +12,7 @@ class Queue(asyncio.Queue):
 
 asyncio.Queue = Queue
 
-import raftos  # noqa: E402
+import raftos  # noqa: E402  # it makes its queues as it is imported
 
 fast = {"heartbeat_interval": 0.05, "step_down_missed_heartbeats": 3, "election_interval_spread": 2}
 
