@@ -18,6 +18,7 @@ from dataclasses import asdict
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import raftlite
+from raftlite.config import Config
 from raftlite.demo import run_demo
 from raftlite.errors import ConfigError, StorageError
 from raftlite.member import LONGEST_REQUEST, Member
@@ -31,6 +32,7 @@ from raftlite.options import (
     add_member,
     add_tls,
     authkey_from,
+    config_from,
     settings_from,
     split_pair,
     tls_from,
@@ -119,9 +121,10 @@ def _add_node(commands: Any) -> None:
 
 
 def _add_status(commands: Any) -> None:
-    status = _add_request(commands, "status", "ask members who leads, and if nobody does, why", nargs="+")
+    status = _add_request(commands, "status", "ask members who leads, and if nobody does, why", nargs="*")
     status.description = (
-        "Ask the member at ADDRESS for its view, or several at the same time for a table of the cluster. "
+        "Ask the member at ADDRESS for its view, or several at the same time for a table of the cluster; without any, "
+        "all that --config names. "
         "Exits with 69 if nobody answers and with 75 if nobody who does knows of a leader; "
         "with --exit-code also with 75 unless a member says itself that it leads and that its lease holds: "
         "where only followers were asked, their leader is asked too."
@@ -152,7 +155,8 @@ def _add_request(commands: Any, name: str, what: str, nargs: Optional[str] = Non
     parser.add_argument(
         "address", metavar="ADDRESS", nargs=nargs, help="any member's host:port, [ipv6]:port or socket's path"
     )
-    parser.add_argument("--cluster", default="raftlite", help="the name of the cluster")
+    parser.add_argument("--config", metavar="FILE", help="a TOML file with cluster, key and certificates; options win")
+    parser.add_argument("--cluster", help="the name of the cluster (default raftlite)")
     parser.add_argument(
         "--timeout", type=float, default=10.0, metavar="SECONDS", help="wait so long (default %(default)g)"
     )
@@ -191,7 +195,7 @@ def _add_simulate(commands: Any) -> None:
         flag = "--" + bound.replace("_", "-")
         simulate.add_argument(flag, type=int, default=default, metavar="N", help=f"explore: {what} (default {default})")
     simulate.add_argument("--json", action="store_true", help="print one JSON object")
-    simulate.set_defaults(run=_run_simulate)
+    simulate.set_defaults(run=_run_simulate, usage_error=simulate.error)
 
 
 def _add_trace(commands: Any) -> None:
@@ -276,7 +280,7 @@ def _run_transfer(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace, **details: Any) -> int:
-    ask = _asker(options)
+    ask = _asker(options, config_from(options))
     try:
         said = ask(options.address, options.command, **details)
         if options.command == "add":
@@ -287,14 +291,15 @@ def _ask(options: argparse.Namespace, **details: Any) -> int:
     return EX_OK
 
 
-def _asker(options: argparse.Namespace) -> Callable[..., Dict[str, Any]]:
+def _asker(options: argparse.Namespace, config: Config) -> Callable[..., Dict[str, Any]]:
     """What asks a member as the options say; they are checked before anybody is asked."""
     tls = tls_from(options)
-    key = authkey_from(options, tls)
+    key = authkey_from(options, tls, config.top.get("authkey_file"))
+    cluster = options.cluster or "raftlite"
     _check_seconds("--timeout", options.timeout)
 
     def ask(address: str, request: str, **details: Any) -> Dict[str, Any]:
-        return ask_member(address, key, options.cluster, options.timeout, request, ssl_context=tls, **details)
+        return ask_member(address, key, cluster, options.timeout, request, ssl_context=tls, **details)
 
     return ask
 
@@ -311,16 +316,23 @@ def _after_first_dial(look: Callable[[], Dict[str, Any]], said: Dict[str, Any], 
     node_id = member.partition("=")[0]
     while NOT_YET in said.get("unreachable", {}).get(node_id, "") and time.monotonic() < give_up_at:
         time.sleep(0.05)
-        said = look()
+        try:
+            said = look()
+        except OSError:  # the change is made, whatever comes now
+            break
     return said
 
 
 def _run_status(options: argparse.Namespace) -> int:
     if options.watch and options.exit_code:
         options.usage_error("--watch goes on until Ctrl-C, and --exit-code is for one answer: give one of them")
-    ask = _asker(options)
+    config = config_from(options)
+    given = options.address or config.members.values()
+    if not given:
+        options.usage_error("whom shall it ask? Give an ADDRESS, or a --config that names all members")
+    ask = _asker(options, config)
     _check_seconds("--interval", options.interval)
-    addresses = list(dict.fromkeys(normalize(address) for address in options.address))
+    addresses = list(dict.fromkeys(normalize(address) for address in given))
     poll = Poll(lambda address: ask(address, "status"), options.timeout)
     if options.watch:
         watch(poll, addresses, options.json, options.interval)
@@ -341,6 +353,10 @@ def _run_simulate(options: argparse.Namespace) -> int:
     from raftlite.simulation import runs
 
     _check_simulate(options)
+    if options.seed is not None and (options.exhaustive or options.json):
+        options.usage_error("--seed shows the trace of one run: give it without --exhaustive and --json")
+    if options.trace and options.seed is None:
+        options.usage_error("--trace is for one run: give its --seed")
     if options.seed is not None:
         return runs.replay(options.seed, options.nodes, options.seconds, print_text, options.trace)
     line = runs.ProgressLine()

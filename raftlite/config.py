@@ -5,11 +5,13 @@
     authkey_file = "/etc/beat/authkey"      # the secret itself has no place in here
     min_nodes = 2                           # and max_nodes
     witnesses = ["c"]                       # they vote, and never lead
+    observers = ["d"]                       # they follow, and never vote
 
     [members]                               # --id says which of them this is
     a = "10.0.0.1:7600"
     b = "10.0.0.2:7600"
     c = "10.0.0.3:7600"
+    d = "10.0.0.4:7600"
 
     [timing]                                # as in raftlite.Timing
     election_timeout = 2.0
@@ -76,6 +78,7 @@ _TOP = {
     "min_nodes": _COUNT,
     "max_nodes": _COUNT,
     "witnesses": _IDS,
+    "observers": _IDS,
 }
 _TABLES: Dict[str, Dict[str, _Kind]] = {
     "timing": {field.name: _SWITCH if field.name == "trust_refused" else _NUMBER for field in fields(Timing)},
@@ -140,14 +143,14 @@ def _checked(path: str, content: Dict[str, Any]) -> Config:
         _check_names(table, set(kinds), name)
         for key, value in table.items():
             _check_value(f"{name}.{key}" if name else key, value, kinds[key])
-    Timing(**tables["timing"])
     folder = Path(path).parent
     top = {key: _place(folder, content[key]) if _TOP[key] is _PATH else content[key] for key in _TOP if key in content}
     tls = {key: _place(folder, value) for key, value in tables["tls"].items()}
     members = _members(folder, tables["members"])
-    for witness in top.get("witnesses", []):
-        if witness not in members:
-            raise ConfigError(f"witnesses names {witness!r}, but [members] has only {', '.join(sorted(members))}")
+    for name in ("witnesses", "observers"):
+        for node_id in top.get(name, []):
+            if node_id not in members:
+                raise ConfigError(f"{name} names {node_id!r}, but [members] has only {', '.join(sorted(members))}")
     return Config(path, top, members, tables["timing"], tls, tables["run"])
 
 
@@ -163,7 +166,7 @@ def _members(folder: Path, table: Dict[str, Any]) -> Dict[str, str]:
         check_node_id(node_id)
         _check_value(f"members.{node_id}", address, _Kind(_is_text, 'an address: write it as "10.0.0.1:7600"'))
         place = normalize(address, f"members.{node_id}")
-        places[node_id] = _place(folder, place) if is_path(address) else place
+        places[node_id] = normalize(folder / place) if is_path(address) else place
     return places
 
 

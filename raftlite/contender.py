@@ -8,7 +8,7 @@ from typing import Callable, ContextManager, Optional, TypeVar
 
 from raftlite.clock import check_timeout
 from raftlite.errors import ForkedError, MemberStopped
-from raftlite.leadership import Callback, Callbacks, Leadership
+from raftlite.leadership import Callback, Callbacks, Leadership, check_callback
 from raftlite.status import Status
 
 _Result = TypeVar("_Result")
@@ -48,20 +48,30 @@ class Contender(ABC):
         return self._failure
 
     def on_elected(self, callback: _F) -> _F:
-        """Call `callback(leadership)` whenever this member begins to lead; if it raises, the member resigns."""
+        """Call `callback(leadership)` whenever this member begins to lead; if it raises, the member resigns.
+
+        Where it leads already, it is called for that grant. As all callbacks it runs on their own thread, one after the
+        other, and what it raises, `SystemExit` included, is logged and goes no further.
+        """
         self.check_process()
+        check_callback("on_elected", callback)
         self._callbacks.on_elected(callback)
         return callback
 
     def on_lost(self, callback: _F) -> _F:
-        """Call `callback(leadership)` once for each grant that ends, also at `stop`."""
+        """Call `callback(leadership)` once for each grant that ends, also at `stop`; on the callbacks' thread."""
         self.check_process()
+        check_callback("on_lost", callback)
         self._callbacks.on_lost(callback)
         return callback
 
     def on_leader_changed(self, callback: _F) -> _F:
-        """Call `callback(leader_id, term)` whenever another member leads, or (None, term) when none does."""
+        """Call `callback(leader_id, term)` for each new leader, this member too, and (None, term) when there is none.
+
+        On the callbacks' thread.
+        """
         self.check_process()
+        check_callback("on_leader_changed", callback)
         self._callbacks.on_leader_changed(callback)
         return callback
 
@@ -70,11 +80,17 @@ class Contender(ABC):
         return self._callbacks.holding(leadership)
 
     def wait_for_leader(self, timeout: Optional[float] = None) -> str:
-        """Wait until some member leads; return its id. Raises `TimeoutError`, `MemberStopped`, `ForkedError`."""
+        """Wait up to `timeout` seconds until some member leads, without one for ever; return its id.
+
+        Raises `TimeoutError`, which says why there is none, `MemberStopped`, `ForkedError`.
+        """
         return self._wait(lambda: self.leader_id, timeout, "no leader")
 
     def wait_until_leader(self, timeout: Optional[float] = None) -> Leadership:
-        """Wait until this member leads; return the grant. Raises `TimeoutError`, `MemberStopped`, `ForkedError`."""
+        """Wait up to `timeout` seconds until this member leads, without one for ever; return the grant.
+
+        Raises `TimeoutError`, `MemberStopped`, `ForkedError`.
+        """
         return self._wait(lambda: self.leadership, timeout, f"{self.node_id} does not lead")
 
     def check_process(self) -> None:
@@ -97,6 +113,12 @@ class Contender(ABC):
         status = self.status()
         why = status.why or f"{status.leader_id} leads"
         raise TimeoutError(f"{missing} after {timeout} s: {why}")
+
+    def _check_not_over(self) -> None:
+        """Raise `MemberStopped` where the election has ended: nobody would hear what is asked for."""
+        self.check_process()
+        if self._was_started and not self._is_running:
+            raise self._not_running() from self._failure
 
     def _not_running(self) -> MemberStopped:
         if not self._was_started:

@@ -10,7 +10,7 @@ class RaftliteError(Exception):
 
 
 class ConfigError(RaftliteError, ValueError):
-    """A setting is out of range; the message names it, its value and the bound. Raised before anything starts."""
+    """A setting or an argument is out of range; the message names it, its value and the bound."""
 
 
 class NotLeader(RaftliteError):

@@ -90,6 +90,10 @@ class SQLiteFencingGate:
     def admit(self, connection: sqlite3.Connection, token: int) -> Iterator[sqlite3.Connection]:
         """Run the body in a transaction that begins with `check` and is committed at the end of the body.
 
+        Where one is open already, as after an `INSERT` with sqlite3's defaults, what was written in it before belongs
+        to it, too: it is committed or rolled back with the body. sqlite3's own `OperationalError` comes where the
+        database stays locked for longer than the connection's timeout.
+
         The body itself neither commits nor rolls back; a second gate that guards it is `check`ed there. An exception
         rolls it back and passes through. Raises as `check` does, and `ConfigError` for a body that has done otherwise.
         """

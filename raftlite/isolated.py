@@ -245,7 +245,7 @@ class IsolatedElection(Contender, forks.Forkable):
         """Hand leadership to `to`, or to the voter heard from last. Returns at once."""
         if to is not None:
             check_node_id(to)
-        self.check_process()
+        self._check_not_over()
         self._tell(do="transfer_leadership", to=to)
 
     def resign(self, token: Optional[int] = None) -> None:
@@ -272,7 +272,7 @@ class IsolatedElection(Contender, forks.Forkable):
             answer = self._ask_for("remove_node", timeout, "the membership is not changed", node_id=request.node_id)
         return membership_from_plain(answer["membership"])
 
-    def hand_over(self, to: Optional[str], timeout: Optional[float]) -> str:
+    def hand_over(self, to: Optional[str] = None, timeout: Optional[float] = None) -> str:
         """As `ElectionThread.hand_over`."""
         answer = self._ask_for("hand_over", timeout, f"{self.leader_id} still leads", to=to)
         return str(answer["leader"])

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, List, Optional
 
-from raftlite.errors import LeadershipLost
+from raftlite.errors import ConfigError, LeadershipLost
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +105,12 @@ class Leadership:
 
 
 Callback = Callable[..., Any]
+
+
+def check_callback(name: str, callback: object) -> None:
+    """Raise `ConfigError` for what cannot be called: it would only be found out by each election, which it undoes."""
+    if not callable(callback):
+        raise ConfigError(f"{name} is {callback!r}, but must be callable")
 
 
 def _look_again() -> None:

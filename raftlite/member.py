@@ -29,8 +29,16 @@ from typing import (
 
 from raftlite.clock import check_timeout
 from raftlite.errors import ConfigError, LeadershipLost, MembershipError, MemberStopped, RaftliteError, StorageError
-from raftlite.leadership import Callback, Callbacks, Leadership
-from raftlite.membership import Membership, NodeInfo, check_bounds, check_node_id, check_witnesses, founding_membership
+from raftlite.leadership import Callback, Callbacks, Leadership, check_callback
+from raftlite.membership import (
+    Membership,
+    NodeInfo,
+    check_bounds,
+    check_node_id,
+    check_observers,
+    check_witnesses,
+    founding_membership,
+)
 from raftlite.messages import AddNode, RemoveNode
 from raftlite.metrics import Number
 from raftlite.nodes import secure
@@ -58,12 +66,14 @@ class Member:
 
     `peers` are the other members' ids and addresses (`host:port`, `[ipv6]:port` or the path of a Unix socket), `listen`
     is this member's own, and `advertise` the one that others reach it under, if that differs. `authkey` is the secret
-    that every member shares; processes of one `multiprocessing` family have one already. `ssl_context`, made by
+    that every member shares, byte for byte; processes of one `multiprocessing` family have one. `ssl_context`, made by
     `raftlite.tls_context`, encrypts what members say to each other; all of them need one. Votes are saved in
     `data_dir`; without it they are forgotten with the process, and safety then rests on timing (see `MemoryStorage`).
-    `voter=False` makes an observer, which follows the leader and never votes. `min_nodes` and `max_nodes` count voters,
-    this one included: no election starts before `min_nodes` are known. `witnesses`, the same on every member, are the
-    ids of voters that never lead: one of three, say, where only two machines can do the work. `isolated=True` (Linux)
+    `observers`, the same on every member, are the ids of those that follow the leader and never vote; `voter=False` is
+    for an observer that the others' `peers` do not name, and that `add_node` lets in. `witnesses`, the same on every
+    member, are voters that never lead: one of three, say, where only two machines can do the work. `min_nodes` and
+    `max_nodes` count voters, this one included: no election starts before `min_nodes` are known, nor do fewer elect a
+    first leader (default: a majority of those given and of `max_nodes`, at least 2). `isolated=True` (Linux)
     runs the election in a child process, for a program that may hold the interpreter for seconds; the callbacks still
     run in this one.
     `steps`, a `queue.Queue(n)`, gets a `Step` after each thing that the election hears, for whoever watches; what does
@@ -90,6 +100,7 @@ class Member:
         min_nodes: Optional[int] = None,
         max_nodes: Optional[int] = None,
         witnesses: Collection[str] = (),
+        observers: Collection[str] = (),
         voter: bool = True,
         isolated: bool = False,
         steps: Optional[queue.Queue[Step]] = None,
@@ -103,15 +114,19 @@ class Member:
         self.listen = None if listen is None else normalize(listen, "listen")
         if self.peers and self.listen is None:
             raise ConfigError("listen is missing: with peers, this member needs an address that they can reach")
+        if advertise is not None and self.listen is None:
+            raise ConfigError("listen is missing: nobody can reach this member under what it advertises")
         check_timing(timing)
-        founding = founding_membership(node_id, [NodeInfo(node_id, voter), *self.peers])
+        own = NodeInfo(node_id, voter)
+        self._observers = check_observers({node_id, *self.peers}, observers) | ({node_id} if not own.voter else set())
+        founding = founding_membership(node_id, [self._info(each) for each in (node_id, *self.peers)])
         check_bounds(founding, min_nodes, max_nodes)
-        self._witnesses = check_witnesses(founding, witnesses)
+        self._witnesses = check_witnesses(founding, witnesses, self._observers)
         self._advertise = None if advertise is None else reachable(advertise, "advertise")
         self._authkey, self._cluster = _check_authkey(authkey), _check_cluster(cluster)
         self._ssl_context = secure.checked(ssl_context)
         self._data_dir = _check_data_dir(data_dir)
-        self._timing, self._min_nodes, self._max_nodes, self._voter = timing, min_nodes, max_nodes, voter
+        self._timing, self._min_nodes, self._max_nodes = timing, min_nodes, max_nodes
         self._is_isolated = _check_isolated(isolated, self._ssl_context)
         self._steps = check_steps(steps)
         if isolated and steps is not None:
@@ -200,7 +215,7 @@ class Member:
 
     @property
     def membership(self) -> Membership:
-        """The members as this one knows them."""
+        """The members as this one knows them. Raises `MemberStopped` before the first start, as `status` does."""
         return self._running().membership
 
     @property
@@ -210,13 +225,19 @@ class Member:
         return self.listen if place is None else place.address
 
     def listener_fileno(self) -> int:
-        """The descriptor of its listening socket. While another process has a copy, no peer takes this one for dead."""
+        """The descriptor of its listening socket. While another process has a copy, no peer takes this one for dead.
+
+        Raises `MemberStopped` where it does not listen in this process: before `start`, after `stop`, and if isolated.
+        """
         if self._listener is None:
             raise MemberStopped(f"{self.node_id} does not listen in this process")
         return self._listener.fileno()
 
     def status(self) -> Status:
-        """This member's view at this moment, with the reason where there is no leader."""
+        """This member's view at this moment, with the reason where there is no leader.
+
+        An isolated member asks its process, and says what that said last where no answer comes in `message_timeout`.
+        """
         return self._running().status()
 
     def metrics(self) -> Dict[str, Number]:
@@ -233,34 +254,59 @@ class Member:
         return self._running().metrics()
 
     def wait_for_leader(self, timeout: Optional[float] = None) -> str:
-        """Wait until some member leads; return its id. Raises `TimeoutError`, which says why there is none."""
+        """Wait up to `timeout` seconds until some member leads, without one for ever; return its id.
+
+        Raises `TimeoutError`, which says why there is none, `MemberStopped`, `ForkedError`.
+        """
         return self._running().wait_for_leader(timeout)
 
     def wait_until_leader(self, timeout: Optional[float] = None) -> Leadership:
-        """Wait until this member leads; return the grant. Raises `TimeoutError`."""
+        """Wait up to `timeout` seconds until this member leads, without one for ever; return the grant.
+
+        Raises `TimeoutError`, `MemberStopped`, `ForkedError`.
+        """
         return self._running().wait_until_leader(timeout)
 
     def on_elected(self, callback: _F) -> _F:
-        """Call `callback(leadership)` whenever this member begins to lead; if it raises, the member resigns."""
+        """Call `callback(leadership)` whenever this member begins to lead; if it raises, the member resigns.
+
+        Where it leads already, it is called for that grant. As all callbacks it runs on their own thread, one after the
+        other, also after the next `start`; what it raises, `SystemExit` included, is logged and goes no further.
+        """
         return self._register("on_elected", callback)
 
     def on_lost(self, callback: _F) -> _F:
-        """Call `callback(leadership)` once for each grant that ends, also at `stop`."""
+        """Call `callback(leadership)` once for each grant that ends, also at `stop`; on the callbacks' thread."""
         return self._register("on_lost", callback)
 
     def on_leader_changed(self, callback: _F) -> _F:
-        """Call `callback(leader_id, term)` whenever another member leads, or (None, term) when none does."""
+        """Call `callback(leader_id, term)` for each new leader, this member too, and (None, term) when there is none.
+
+        On the callbacks' thread.
+        """
         return self._register("on_leader_changed", callback)
 
     def transfer_leadership(self, to: Optional[str] = None) -> None:
         """Hand leadership to `to`, or to the voter heard from last. Returns at once (thesis 3.10).
 
-        Where that is refused, the log says why, at INFO; `raftlite transfer` waits for the outcome.
+        Where that is refused, the log says why, at INFO; `hand_over` waits for the outcome. Raises `MemberStopped`,
+        `ForkedError`.
         """
         self._running().transfer_leadership(to)
 
+    def hand_over(self, to: Optional[str] = None, *, timeout: Optional[float] = None) -> str:
+        """As `transfer_leadership`, then wait up to `timeout` seconds until another member leads; return its id.
+
+        Any member may be asked. Raises `MembershipError` where it is refused or another than `to` leads then,
+        `TimeoutError`, `MemberStopped`, `ForkedError`.
+        """
+        return self._running().hand_over(to, timeout)
+
     def resign(self) -> None:
-        """Give leadership up and let the others campaign first, for two election timeouts. Returns at once."""
+        """Give leadership up and let the others campaign first, for two election timeouts. Returns at once.
+
+        Of no effect where this member does not lead.
+        """
         self._running().resign()
 
     def verify(self, timeout: Optional[float] = None) -> Leadership:
@@ -315,9 +361,11 @@ class Member:
         Start it without peers, before or afterwards; it is waited for, and so is a first leader. (A member without
         peers that has not heard of a leader changes its own list, which the first election begins with.) Adding a
         member again changes its address or its vote. Any member may be asked. Raises `MembershipError` with the reason,
-        `TimeoutError` without an answer.
+        `TimeoutError` without an answer in `timeout` seconds, `ConfigError`, `MemberStopped`, `ForkedError`.
         """
         info = NodeInfo(node_id, voter, reachable(address, f"the address of {node_id}"))
+        if self.listen is None:
+            raise ConfigError(f"listen is missing: {node_id} needs an address to reach {self.node_id} under")
         return self._change_membership(AddNode(info), timeout)
 
     def remove_node(self, node_id: str, *, timeout: Optional[float] = None) -> Membership:
@@ -345,6 +393,9 @@ class Member:
 
     # --- Assembling -------------------------------------------------------------------------------
 
+    def _info(self, node_id: str, address: Optional[str] = None) -> NodeInfo:
+        return NodeInfo(node_id, node_id not in self._observers, address)
+
     def _check_former_life(self) -> None:
         """The program must hear that a grant is lost before it hears of the next, which would be another thread's."""
         if self._thread is not None and self._thread.is_alive:
@@ -360,10 +411,10 @@ class Member:
                 self._listener = self._open_listener(self.listen)
                 own_address = self._listener.identity.address
                 for peer, address in self.peers.items():
-                    node = self._listener.node(peer, address)
+                    node = self._listener.node(peer, address, voter=peer not in self._observers)
                     undo.callback(node.close)
                     nodes.append(node)
-            nodes.append(NodeInfo(self.node_id, self._voter, None if _names_no_place(own_address) else own_address))
+            nodes.append(self._info(self.node_id, None if _names_no_place(own_address) else own_address))
             self._thread = self._open_thread(nodes)
             if self._listener is not None:
                 self._listener.watch_membership(lambda: self._running().membership)
@@ -391,7 +442,7 @@ class Member:
             "peers": self.peers,
             "listen": self.listen,
             "advertise": self._advertise,
-            "authkey": None if key is None else (key.encode() if isinstance(key, str) else key).hex(),
+            "authkey": None if key is None else key.hex(),
             "family_key": bytes(current_process().authkey).hex(),
             "tls_files": None if tls is None else {"cert": tls.cert, "key": tls.key, "ca": tls.ca},
             "cluster": self._cluster,
@@ -400,7 +451,7 @@ class Member:
             "min_nodes": self._min_nodes,
             "max_nodes": self._max_nodes,
             "witnesses": sorted(self._witnesses),
-            "voter": self._voter,
+            "observers": sorted(self._observers),
             "log_level": logging.getLogger("raftlite").getEffectiveLevel(),
         }
 
@@ -495,8 +546,7 @@ class Member:
             raise ConfigError(f"unknown request {str(what)[:100]!r}")
 
     def _register(self, name: str, callback: _F) -> _F:
-        if not callable(callback):
-            raise ConfigError(f"{name} is {callback!r}, but must be callable")
+        check_callback(name, callback)
         if self._thread is not None:
             getattr(self._thread, name)(callback)
         self._callbacks.append((name, callback))
@@ -543,10 +593,13 @@ def _check_peer(peer: str, address: Address) -> str:
     return normalize(address, f"the address of {peer}")
 
 
-def _check_authkey(authkey: Optional[Union[bytes, str]]) -> Optional[Union[bytes, str]]:
+def _check_authkey(authkey: Optional[Union[bytes, str]]) -> Optional[bytes]:
     if authkey is not None and (not isinstance(authkey, (bytes, bytearray, str)) or not authkey):
         raise ConfigError("authkey must be bytes or a string, and not empty")
-    return authkey
+    try:
+        return authkey.encode() if isinstance(authkey, str) else authkey
+    except UnicodeEncodeError:
+        raise ConfigError("authkey is no UTF-8, perhaps of a variable: give os.fsencode() of it") from None
 
 
 def _check_cluster(cluster: object) -> str:
@@ -560,7 +613,7 @@ def _check_data_dir(data_dir: Optional[Union[str, os.PathLike[str]]]) -> Optiona
         return None
     if data_dir == "" or not isinstance(data_dir, (str, os.PathLike)):  # "": more likely a variable that is not set
         raise ConfigError(f"data_dir is {data_dir!r}, but must be the path of a folder")
-    return Path(data_dir)
+    return Path(data_dir).absolute()  # a daemon may change its folder before the next start, and would find no votes
 
 
 def _check_isolated(isolated: bool, tls: Optional[TlsContext]) -> bool:

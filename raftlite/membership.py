@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Collection, FrozenSet, Iterable, Optional, Tuple
+from typing import AbstractSet, Any, Collection, FrozenSet, Iterable, List, Mapping, Optional, Tuple, TypeVar
 
 from raftlite.errors import ConfigError
 
@@ -13,6 +13,8 @@ MembershipVersion = Tuple[int, int]
 LONGEST_ID = 128
 LONGEST_ADDRESS = 300
 MOST_BYTES = 60_000  # of a membership in a message, which has its own limit
+
+_Node = TypeVar("_Node")
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,16 @@ def founding_membership(node_id: str, nodes: Iterable[Any]) -> Membership:
 
     Raises `ConfigError` for an id that is empty, too long or given twice.
     """
-    others = tuple(NodeInfo.of(node) for node in nodes)
+    others = tuple(NodeInfo.of(node) for node in check_nodes(nodes))
     itself = () if any(node.node_id == node_id for node in others) else (NodeInfo(node_id),)
     return Membership(0, 1, itself + others)
+
+
+def check_nodes(nodes: Iterable[_Node]) -> List[_Node]:
+    """Return `nodes` as a list; raise `ConfigError` for what is none, such as the mapping that `Member.peers` is."""
+    if isinstance(nodes, Mapping) or not isinstance(nodes, Iterable):
+        raise ConfigError(f"nodes is {nodes!s:.60}, but must be several nodes: Node, NodeInfo or id")
+    return list(nodes)
 
 
 def check_node_id(node_id: object) -> None:
@@ -124,21 +133,33 @@ def check_address(address: object) -> None:
         raise ConfigError(f"address is {address!r:.60}, but must be a string of at most {LONGEST_ADDRESS} characters")
 
 
-def check_witnesses(founding: Membership, witnesses: Collection[str]) -> FrozenSet[str]:
+def check_witnesses(
+    founding: Membership, witnesses: Collection[str], observers: AbstractSet[str] = frozenset()
+) -> FrozenSet[str]:
     """Return the voters that never campaign; raise `ConfigError` for ids that are none of the nodes, or all voters."""
-    if isinstance(witnesses, (str, bytes)) or not isinstance(witnesses, Collection):
-        raise ConfigError(f"witnesses is {witnesses!r}, but must be several ids, for instance ['c']")
-    for witness in witnesses:
-        check_node_id(witness)
-    if len(founding.ids) == 1:
-        return frozenset(witnesses)  # it was given no others: it joins later, and learns who they are
-    unknown = set(witnesses) - founding.ids
-    if unknown:
-        given = ", ".join(sorted(founding.ids))
-        raise ConfigError(f"witnesses names {min(unknown)!r}, but the nodes given are {given}")
-    if founding.voters and founding.voters <= set(witnesses):
-        raise ConfigError(f"witnesses is {sorted(witnesses)}, but then no voter of {founding} could ever lead")
-    return frozenset(witnesses)
+    found = _check_ids("witnesses", witnesses, founding.ids)
+    is_known = len(founding.ids) > 1  # else it was given no others: it joins later, and learns who they are
+    if is_known and founding.voters and founding.voters <= found:
+        raise ConfigError(f"witnesses is {sorted(found)}, but then no voter of {founding} could ever lead")
+    if found & observers:
+        raise ConfigError(f"witnesses and observers both name {min(found & observers)!r}, but only witnesses vote")
+    return found
+
+
+def check_observers(ids: AbstractSet[str], observers: Collection[str]) -> FrozenSet[str]:
+    """Return those of `ids` that never vote; raise `ConfigError` for others."""
+    return _check_ids("observers", observers, ids)
+
+
+def _check_ids(name: str, some: Collection[str], ids: AbstractSet[str]) -> FrozenSet[str]:
+    if isinstance(some, (str, bytes)) or not isinstance(some, Collection):
+        raise ConfigError(f"{name} is {some!r}, but must be several ids, for instance ['c']")
+    for node_id in some:
+        check_node_id(node_id)
+    unknown = set(some) - ids
+    if unknown and len(ids) > 1:  # see above
+        raise ConfigError(f"{name} names {min(unknown)!r}, but the nodes given are {', '.join(sorted(ids))}")
+    return frozenset(some)
 
 
 def check_bounds(founding: Membership, min_nodes: Optional[int], max_nodes: Optional[int]) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple
 from raftlite.config import Config, read_config
 from raftlite.errors import ConfigError
 from raftlite.member import Member
+from raftlite.nodes.address import is_path
 from raftlite.nodes.secure import CERTIFIED, tls_context
 from raftlite.output import EX_USAGE
 from raftlite.timing import Timing
@@ -45,7 +46,7 @@ def add_member(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peer", action="append", default=[], metavar="ID=ADDRESS", help="another member; repeat it")
     parser.add_argument("--data-dir", metavar="DIR", help="where votes are saved; without it they are only in memory")
     parser.add_argument("--cluster", help="members of another cluster are turned away (default raftlite)")
-    parser.add_argument("--observer", action="store_true", help="follow the leader, but never vote")
+    parser.add_argument("--observer", action="store_true", help="follow the leader, but never vote; no other's peer")
     parser.add_argument("--witness", action="append", metavar="ID", help="a voter that never leads, here and elsewhere")
     parser.add_argument("--min-nodes", type=int, metavar="N", help="no election before so many voters are known")
     parser.add_argument("--max-nodes", type=int, metavar="N", help="the cluster has at most so many voters")
@@ -66,13 +67,21 @@ def add_timing(parser: argparse.ArgumentParser) -> None:
         default = getattr(standard, name)
         unit = "FRACTION" if name == "clock_drift" else "SECONDS"
         parser.add_argument(flag, type=float, metavar=unit, help=f"{what} (default {default:g})")
+    parser.add_argument(
+        "--no-trust-refused",
+        dest="trust_refused",
+        action="store_const",
+        const=False,
+        help="a refused connection proves no death: where a firewall refuses for members that are alive",
+    )
 
 
 def add_authkey(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--authkey-file",
         metavar="FILE",
-        help=f"file with the secret that all members share; otherwise the variable {AUTHKEY_VARIABLE} holds it",
+        help=f"file with the secret that all members share, less the white space around it; "
+        f"otherwise the variable {AUTHKEY_VARIABLE} holds it",
     )
     parser.add_argument("--authkey", action=RefuseSecret, help=argparse.SUPPRESS)
 
@@ -101,6 +110,7 @@ class Settings:
     min_nodes: Optional[int]
     max_nodes: Optional[int]
     witnesses: List[str]
+    observers: List[str]
     voter: bool
     run: Dict[str, Any]  # what only `raftlite run` needs
 
@@ -118,19 +128,22 @@ class Settings:
             min_nodes=self.min_nodes,
             max_nodes=self.max_nodes,
             witnesses=self.witnesses,
+            observers=self.observers,
             voter=self.voter,
         )
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
     """An option wins over the file of `--config`."""
-    config = None if options.config is None else read_config(options.config)
-    if config is None:
-        if options.listen is None:
-            options.usage_error("the following arguments are required: --listen, or --config with the address of --id")
-        config = _NOTHING
-    _take_from(config, options)
+    if options.config is None and options.listen is None:
+        options.usage_error("the following arguments are required: --listen, or --config with the address of --id")
+    config = config_from(options)
     own = config.members.get(options.id) if config is _NOTHING else config.address_of(options.id)
+    observers = config.top.get("observers", [])
+    if options.observer and options.id in config.members and options.id not in observers:
+        raise ConfigError(
+            f"--observer: for the other members of {config.path}, {options.id} is a voter: name it in its observers"
+        )
     tls = tls_from(options)
     return Settings(
         node_id=options.id,
@@ -142,11 +155,12 @@ def settings_from(options: argparse.Namespace) -> Settings:
         tls=tls,
         cluster="raftlite" if options.cluster is None else options.cluster,
         data_dir=options.data_dir,
-        timing=Timing(**{**config.timing, **_given_timing(options)}),
+        timing=_timing_from(config, options),
         min_nodes=options.min_nodes,
         max_nodes=options.max_nodes,
         witnesses=config.top.get("witnesses", []) if options.witness is None else options.witness,
-        voter=not options.observer,
+        observers=observers,
+        voter=not options.observer and options.id not in observers,
         run=config.run,
     )
 
@@ -154,19 +168,26 @@ def settings_from(options: argparse.Namespace) -> Settings:
 _NOTHING = Config("", {}, {}, {}, {}, {})
 
 
-def _take_from(config: Config, options: argparse.Namespace) -> None:
-    """Give the options that were not given what the file says."""
+def config_from(options: argparse.Namespace) -> Config:
+    """The file of `--config`, or one that says nothing; the options that were not given are given what it says."""
+    config = _NOTHING if options.config is None else read_config(options.config)
     for name in ("cluster", "data_dir", "min_nodes", "max_nodes"):
-        if getattr(options, name) is None:
+        if getattr(options, name, "not one of this command") is None:
             setattr(options, name, config.top.get(name))
-    if all(getattr(options, name) is None for name in ("cert", "key", "ca")):
-        for name, path in config.tls.items():
+    for name, path in config.tls.items():
+        if getattr(options, name) is None:
             setattr(options, name, path)
+    return config
 
 
-def _given_timing(options: argparse.Namespace) -> Dict[str, float]:
+def _timing_from(config: Config, options: argparse.Namespace) -> Timing:
+    """What the file leaves out, or has too large for itself, an option may put right."""
     values = {field.name: getattr(options, field.name, None) for field in fields(Timing)}
-    return {name: value for name, value in values.items() if value is not None}
+    given = {name: value for name, value in values.items() if value is not None}
+    try:
+        return Timing(**{**config.timing, **given})
+    except ConfigError as error:
+        raise ConfigError(f"{config.path}: {error}" if config.timing else str(error)) from None
 
 
 def peers_from(options: List[str]) -> Dict[str, str]:
@@ -183,6 +204,8 @@ def split_pair(name: str, option: str) -> Tuple[str, str]:
     node_id, _, address = option.partition("=")
     if not node_id or not address:
         raise ConfigError(f"{name} is {option!r}, but must be ID=ADDRESS")
+    if "=" in address and not is_path(address):
+        raise ConfigError(f"{name} is {option!r}, but an id with = can only be given in a file or by a program")
     return node_id, address
 
 
@@ -199,7 +222,7 @@ def tls_from(options: argparse.Namespace) -> Optional[TlsContext]:
 
 def authkey_from(options: argparse.Namespace, tls: Optional[TlsContext], otherwise: Optional[str] = None) -> bytes:
     """From `--authkey-file`, the variable, or else the file that `otherwise` names."""
-    key = b"" if options.authkey_file else os.fsencode(os.environ.get(AUTHKEY_VARIABLE, ""))
+    key = b"" if options.authkey_file else os.fsencode(os.environ.get(AUTHKEY_VARIABLE, "")).strip()
     path = options.authkey_file or (None if key else otherwise)
     if path:
         key = _read_key("--authkey-file" if options.authkey_file else "authkey_file", path)

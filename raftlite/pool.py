@@ -137,7 +137,10 @@ class PoolElection:
 
     @property
     def leader_id(self) -> Optional[str]:
-        """Which slot's worker coordinates, or None. Asks the members; takes a millisecond while none of them hangs."""
+        """Which slot's worker coordinates, or None. Asks the members; takes a millisecond while none of them hangs.
+
+        One that hangs is waited for, up to `message_timeout`. Raises `MemberStopped` outside the `with` statement.
+        """
         invitation = self.join
         last = self._led_last
         for slot in sorted(invitation.slots, key=lambda slot: slot != last):
@@ -147,7 +150,11 @@ class PoolElection:
         return None
 
     def wait_for_leader(self, timeout: Optional[float] = None) -> str:
-        """Wait until a worker coordinates; return its slot. Raises `TimeoutError`, which says why none does."""
+        """Wait up to `timeout` seconds until a worker coordinates, without one for ever; return its slot.
+
+        Raises `TimeoutError`, which says why none does, later than that by what `leader_id` waits for workers that
+        hang, and `MemberStopped` outside the `with` statement.
+        """
         timeout = check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.002

@@ -23,8 +23,8 @@ class Status:
     missing. A member that has failed is `Role.STOPPED` and has the reason in `error`.
 
     The rest explains how it voted: `min_nodes` voters must be known before the first election, `answers` and
-    `refusals` came to its last request for votes; `lease_expires_at` is on the clock of leases; `witnesses` are the
-    voters that, as far as it knows, never lead.
+    `refusals` came to its last request for votes; `lease_expires_at` is on the clock of leases (None of an isolated
+    member); `witnesses` are the voters that, as far as it knows, never lead.
     """
 
     node_id: str

@@ -30,7 +30,7 @@ from raftlite.election import Election, Ready, Role, Saved
 from raftlite.errors import ConfigError, MembershipError, MemberStopped, NotLeader, RaftliteError
 from raftlite.handles import Handles
 from raftlite.leadership import Callback, Callbacks, Leadership
-from raftlite.membership import Membership, NodeInfo, check_node_id
+from raftlite.membership import Membership, NodeInfo, check_node_id, check_nodes
 from raftlite.messages import (
     AddNode,
     ChangeRefused,
@@ -82,7 +82,8 @@ class ElectionThread(Contender):
     `witnesses` are voters that never lead, alike on all members.
     `storage` keeps the votes (default: in memory) and remains the caller's to close; `inbox` may be given where the
     transport needs it before the thread exists. `node_factory` makes a handle for a member that this one only knows
-    from a membership; without it, such a member is answered once `AddNode` brings its handle.
+    from a membership, on the election thread, which it must not hold up; without it, such a member is answered once
+    `AddNode` brings its handle.
 
     `on_elected(leadership)`, `on_lost(leadership)` and `on_leader_changed(leader_id, term)` run on a thread of their
     own, in order; `callbacks` stands in for it where they run in another process. `clock` gives seconds that never go
@@ -121,7 +122,7 @@ class ElectionThread(Contender):
         steps: Optional[queue.Queue[Step]] = None,
     ) -> None:
         super().__init__(node_id, callbacks or Callbacks(f"raftlite-{node_id}-callbacks", self._resign_if_running))
-        given = list(nodes)
+        given = check_nodes(nodes)
         self._storage = storage if storage is not None else MemoryStorage()
         check_timing(timing)
         saved = self._storage.load()
@@ -258,7 +259,7 @@ class ElectionThread(Contender):
 
     @property
     def leadership(self) -> Optional[Leadership]:
-        """The grant that this member holds, or None."""
+        """The grant that this member holds, or None; `holding(wait_until_leader())` is what `with` takes."""
         leadership = self._leadership
         return leadership if leadership is not None and self.is_leader else None
 
@@ -300,22 +301,23 @@ class ElectionThread(Contender):
         }
 
     def add_node(self, node: Node) -> None:
-        """Ask for `node` to be added; the outcome is an event. Returns at once."""
+        """Ask for `node` to be added; the outcome is an event. Returns at once. Raises `MemberStopped`."""
         self._ask(AddNode(node))
 
     def remove_node(self, node_id: str) -> None:
-        """Ask for the node with this id to be removed; the outcome is an event. Returns at once."""
+        """Ask for the node with this id to be removed, likewise."""
         self._ask(RemoveNode(node_id))
 
     def transfer_leadership(self, to: Optional[str] = None) -> None:
         """Hand leadership to `to`, or to the voter heard from last. Returns at once (thesis 3.10).
 
-        The successor begins after `on_lost` has finished here, if that takes less than `election_timeout`.
+        The successor begins after `on_lost` has finished here, if that takes less than `election_timeout`. Raises
+        `MemberStopped` after the end.
         """
         self._ask(TransferLeadership(to))
 
-    def hand_over(self, to: Optional[str], timeout: Optional[float]) -> str:
-        """Transfer leadership and wait until another member leads; return its id.
+    def hand_over(self, to: Optional[str] = None, timeout: Optional[float] = None) -> str:
+        """Transfer leadership and wait up to `timeout` seconds until another member leads; return its id.
 
         Raises `MembershipError` where it is refused or goes to another member than `to`, and `TimeoutError`.
         """
@@ -335,7 +337,7 @@ class ElectionThread(Contender):
         return leads
 
     def resign(self, token: Optional[int] = None) -> None:
-        """Give leadership up and let the others campaign first. Returns at once.
+        """Give leadership up and let the others campaign first. Returns at once; of no effect where it does not lead.
 
         With a `token`, only the grant that has it: a later one is left alone.
         """
@@ -390,6 +392,7 @@ class ElectionThread(Contender):
 
     def _ask(self, request: ControlMessage) -> None:
         _check_request(request)
+        self._check_not_over()
         self._put(request)
 
     def _put(self, message: Union[ControlMessage, _Handover]) -> None:
@@ -572,6 +575,7 @@ class ElectionThread(Contender):
             self._log_change(before, after)
             self._status = after
         if after.membership is not before.membership:
+            self._note_vote(before.membership, after.membership)
             self._handles.adopt(before.membership, after.membership)
         for departed in self._handles.close_departed(self._election.departing):
             self._heard_at.pop(departed, None)
@@ -581,6 +585,16 @@ class ElectionThread(Contender):
         if self._leadership and lease is not None and not self._leadership._renew(lease):
             token, self._leadership = self._leadership.token, None
             self._put(Resign(token))  # the program has seen the lease run out and acts on it: so must the election
+
+    def _note_vote(self, before: Membership, after: Membership) -> None:
+        """Say so where an observer was let in with a vote, or the lists of others give it one."""
+        was, is_now = before.get(self.node_id), after.get(self.node_id)
+        if before.term == 0 and was is not None and is_now is not None and is_now.voter and not was.voter:
+            logger.warning(
+                "%s: was started as an observer, but the others count it as a voter, so it votes and may lead: "
+                "name it in the observers of all, or add it again as an observer",
+                self.node_id,
+            )
 
     def _announce(self, event: Event) -> None:
         if isinstance(event, LeaderChanged):

@@ -403,6 +403,7 @@ WRONG_SETTINGS = [
     (("--peer", "b=h:1", "--peer", "c=h:1"), "peers gives b, c the same address h:1"),
     (("--peer", "=h:1"), "--peer is '=h:1', but must be ID=ADDRESS"),
     (("--peer", "b="), "--peer is 'b=', but must be ID=ADDRESS"),
+    (("--peer", "a=b=h:1"), "--peer is 'a=b=h:1', but an id with = can only be given in a file or by a program"),
     (("--peer", "b\n=h:1"), "peers: node id is 'b\\n', but must be 1 to 128 printable characters"),
     (("--peer", "b=nowhere"), "the address of b is 'nowhere', but must be 'host:port' or the path of a Unix socket"),
     (("--peer", "b=h:65536"), "the address of b is 'h:65536', but its port must be from 0 to 65535"),
@@ -670,6 +671,28 @@ def test_another_key_or_another_cluster_exits_with_69_and_says_so(capsys, monkey
         code, line = refusal(capsys, "status", member.address, "--cluster", "production")
         assert code == 69
         assert line == f"raftlite status: {member.address}: authentication failed: the keys differ"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="there is no tomllib")
+def test_a_file_says_whom_to_ask_and_how(capsys, monkeypatch, tmp_path):
+    """The one that the members themselves have: without it, cluster, key and addresses have to be typed."""
+    monkeypatch.delenv("RAFTLITE_AUTHKEY", raising=False)
+    (tmp_path / "key").write_text(KEY + "\n")
+    path = tmp_path / "raftlite.toml"
+    path.write_text("cluster = 'beat'\nauthkey_file = 'key'\n[members]\na = './a.sock'\nb = './b.sock'\n")
+    with alone(tmp_path, cluster="beat") as member:
+        member.wait_until_leader(PATIENCE)
+        assert main(["status", "--config", str(path)]) == 0
+        table = capsys.readouterr().out
+        assert re.search(r"a.sock +a +leader", table) and re.search(r"b.sock +no answer", table)
+        assert main(["status", "--config", str(path), str(tmp_path / "a.sock")]) == 0
+        assert "leader   a\n" in capsys.readouterr().out
+        assert refusal(capsys, "transfer", "--config", path, tmp_path / "a.sock")[0] == 69  # to nobody
+        assert refusal(capsys, "status", "--config", path, "--cluster", "other", member.address)[0] == 69
+    with pytest.raises(SystemExit) as end:
+        main(["status"])
+    assert end.value.code == 64
+    assert "whom shall it ask? Give an ADDRESS, or a --config" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9", "3600.5"])

@@ -24,11 +24,13 @@ authkey_file = "/etc/beat/authkey"
 min_nodes = 2
 max_nodes = 5
 witnesses = ["c"]
+observers = ["d"]
 
 [members]
 a = "10.0.0.1:7600"
 b = "10.0.0.2:7600"
 c = "10.0.0.3:7600"
+d = "10.0.0.4:7600"
 
 [timing]
 heartbeat_interval = 0.25
@@ -82,8 +84,9 @@ def test_a_file_holds_everything_that_members_share(write, tmp_path):
         "min_nodes": 2,
         "max_nodes": 5,
         "witnesses": ["c"],
+        "observers": ["d"],
     }
-    assert config.members == {"a": "10.0.0.1:7600", "b": "10.0.0.2:7600", "c": "10.0.0.3:7600"}
+    assert config.members == {node_id: f"10.0.0.{number}:7600" for number, node_id in enumerate("abcd", 1)}
     assert config.timing == {"heartbeat_interval": 0.25, "election_timeout": 2, "trust_refused": False}
     assert config.tls == {"cert": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem"), "ca": "/etc/ca.pem"}
     assert config.run == {"grace": 5, "on_exit": "resign"}
@@ -94,9 +97,9 @@ def test_the_id_says_which_of_the_members_this_is(write, options):
     path = write(WHOLE.partition("[tls]")[0])
     settings = settings_from(options("--config", path, "--id", "b"))
     assert (settings.node_id, settings.listen, settings.advertise) == ("b", "10.0.0.2:7600", None)
-    assert settings.peers == {"a": "10.0.0.1:7600", "c": "10.0.0.3:7600"}
+    assert settings.peers == {"a": "10.0.0.1:7600", "c": "10.0.0.3:7600", "d": "10.0.0.4:7600"}
     assert (settings.cluster, settings.min_nodes, settings.max_nodes) == ("beat", 2, 5)
-    assert settings.witnesses == ["c"]
+    assert (settings.witnesses, settings.observers, settings.voter) == (["c"], ["d"], True)
     assert settings.timing == Timing(heartbeat_interval=0.25, election_timeout=2, trust_refused=False)
 
 
@@ -106,6 +109,26 @@ def test_sockets_are_looked_for_beside_the_file(write, options, tmp_path):
     settings = settings_from(options("--config", path, "--id", "a"))
     assert settings.listen == str(tmp_path / "a.sock")
     assert settings.peers == {"b": str(tmp_path / "b.sock"), "c": "/run/c.sock", "d": "h:1"}
+
+
+def test_sockets_may_be_named_from_the_folder_that_the_command_is_started_in(write, options, tmp_path, monkeypatch):
+    """The settings go through the member's own checks, for which a path has a slash."""
+    write('[members]\na = "./a.sock"\nb = "unix:b.sock"\n')
+    monkeypatch.chdir(tmp_path)
+    member = settings_from(options("--config", "raftlite.toml", "--id", "a")).member()
+    assert (member.listen, member.peers) == ("./a.sock", {"b": "./b.sock"})
+
+
+def test_who_observes_is_said_to_all_members(write, options):
+    """One that only says so itself would be a voter for the others, and might lead."""
+    path = write(f"observers = ['c']\n{MEMBERS}")
+    assert not settings_from(options("--config", path, "--id", "c")).voter
+    assert not settings_from(options("--config", path, "--id", "c", "--observer")).voter
+    for node_id in "ac":
+        member = settings_from(options("--config", path, "--id", node_id)).member()
+        assert member._observers == {"c"}
+    with pytest.raises(ConfigError, match=r"--observer: for the other members of .*, b is a voter: name it in its obs"):
+        settings_from(options("--config", path, "--id", "b", "--observer"))
 
 
 def test_options_win_over_the_file(write, options):
@@ -145,6 +168,7 @@ WRONG = [
     ("max_nodes = true\n", "max_nodes is True, but must be a whole number from 1"),
     ("witnesses = 'c'\n", "witnesses is 'c', but must be a list of ids"),
     (f"witnesses = ['x']\n{MEMBERS}", "witnesses names 'x', but [members] has only a, b, c"),
+    (f"observers = ['x']\n{MEMBERS}", "observers names 'x', but [members] has only a, b, c"),
     ("cluster = 3\n", "cluster is 3, but must be a text: write it as"),
     ('data_dir = ""\n', "data_dir is '', but must be the path of a file or folder"),
     ("[timing]\nelection_timeout = '1'\n", "timing.election_timeout is '1', but must be a number: write it without"),
@@ -162,6 +186,34 @@ WRONG = [
     ("cluster = \n", "is no TOML: "),
     ("cluster = 'a'\ncluster = 'b'\n", "is no TOML: "),
 ]
+
+
+def test_the_end_of_the_line_is_no_part_of_the_key(monkeypatch, tmp_path):
+    """`openssl rand -hex 32 > authkey` ends with one, and so does many a variable that was read from there."""
+    (tmp_path / "key").write_text("secret\n")
+    monkeypatch.setenv(AUTHKEY_VARIABLE, "secret\n")
+    assert authkey_from(Namespace(authkey_file=None), None) == b"secret"
+    assert authkey_from(Namespace(authkey_file=str(tmp_path / "key")), None) == b"secret"
+
+
+def test_times_are_judged_together_with_the_options(write, options):
+    """What is too long a pause for the file's own timeout may fit the one that is given."""
+    path = write(f"[timing]\nheartbeat_interval = 0.8\n{MEMBERS}")
+    with pytest.raises(ConfigError, match=r"raftlite.toml: heartbeat_interval is 0.8, but must be at most half of"):
+        settings_from(options("--config", path, "--id", "a"))
+    settings = settings_from(options("--config", path, "--id", "a", "--election-timeout", "10", "--no-trust-refused"))
+    assert settings.timing == Timing(heartbeat_interval=0.8, election_timeout=10.0, trust_refused=False)
+
+
+def test_a_file_of_certificates_may_be_given_alone(write, options, monkeypatch):
+    """The others are those of `[tls]`; where one is missing everywhere, both places are named."""
+    monkeypatch.setattr("raftlite.options.tls_context", lambda **files: files)
+    whole = write(f"{MEMBERS}[tls]\ncert = '/cert'\nkey = '/key'\nca = '/ca'\n")
+    settings = settings_from(options("--config", whole, "--id", "a", "--cert", "new.pem"))
+    assert settings.tls == {"cert": "new.pem", "key": "/key", "ca": "/ca"}
+    half = write(f"{MEMBERS}[tls]\ncert = '/cert'\n")
+    with pytest.raises(SystemExit):
+        settings_from(options("--config", half, "--id", "a"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="variables are text there")

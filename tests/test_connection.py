@@ -33,7 +33,7 @@ from threads import PATIENCE, Gate, eventually, is_inside
 from raftlite import ConfigError, ConnectionListener, Heartbeat, Member, Membership, NodeInfo, PeerDown, PeerUp, Timing
 from raftlite.codec import MAX_MESSAGE_BYTES, decode, encode
 from raftlite.nodes import ConnectionNode, connection, listener
-from raftlite.nodes.address import dial
+from raftlite.nodes.address import dial, normalize
 from raftlite.nodes.channel import Channel, Identity, Refused
 from raftlite.nodes.inbox import CAN_POLL
 from raftlite.nodes.request import ask_member
@@ -829,6 +829,22 @@ def test_a_handle_that_is_closed_while_it_dials_says_nothing_when_it_gets_throug
 def test_what_is_no_address_is_refused(address: Any) -> None:
     with pytest.raises(ConfigError, match="address is"):
         ConnectionListener(address, node_id="a", authkey=KEY)
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("unix:a.sock", "./a.sock"),
+        ("unix:x:1", "./x:1"),
+        (Path("a.sock"), "./a.sock"),
+        (Path("/run/a.sock"), "/run/a.sock"),
+        (("::1", 7600), "[::1]:7600"),
+    ],
+)
+def test_an_address_as_text_means_the_same_when_it_is_read_again(address: Any, text: str) -> None:
+    """A listener reads what a member has made of it, and a path without a slash would be the name of a host."""
+    assert normalize(address) == text
+    assert normalize(text) == text
 
 
 # --- What is kept and what is dropped ----------------------------------------------------------------------------

@@ -177,7 +177,7 @@ def test_a_member_whose_election_process_is_killed_ends_visibly(log):
         assert member.leader_id is None
         assert member.status().why == "stopped: ChildProcessError: its election process was killed by SIGKILL"
         with pytest.raises(MemberStopped, match=sentence):
-            member.add_node("b", "127.0.0.1:1")
+            member.remove_node("b")
     assert lines(log, "its election process was killed by SIGKILL", logging.ERROR)
     with member:
         assert member.wait_until_leader(PATIENCE).token >= 1  # it may start again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import socket
 import threading
@@ -143,6 +144,15 @@ def test_a_new_member_must_be_somewhere(address):
         member.add_node("b", address, timeout=PATIENCE)
 
 
+def test_a_member_that_nobody_can_reach_lets_nobody_in():
+    """The newcomer would be counted, and neither hear of it nor be heard."""
+    with alone() as member:
+        member.wait_until_leader(PATIENCE)
+        with pytest.raises(ConfigError, match="listen is missing: b needs an address to reach a under"):
+            member.add_node("b", "127.0.0.1:7600", timeout=PATIENCE)
+        assert member.membership.ids == {"a"}
+
+
 @pytest.mark.slow
 def test_removing_whoever_is_no_member_is_refused_wherever_it_is_asked(addresses, tmp_path):
     """A slip of the finger must not look like a success; the second of two removals finds nobody either."""
@@ -183,6 +193,29 @@ def test_an_observer_follows_and_never_leads(addresses):
         assert voters[leader_id].membership.voters == {"a", "b"}
 
 
+@pytest.mark.parametrize("isolated", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_an_observer_that_all_know_from_the_start_has_no_vote_in_the_first_election(addresses, tmp_path, isolated):
+    """It is named in `peers` as everybody is, and in `observers`, on each member."""
+    with cluster(addresses, data_dir=tmp_path, observers=["c"], isolated=isolated) as members:
+        first = agree(members)
+        assert {member.membership.voters for member in members.values()} == {frozenset("ab")}
+        members[first].transfer_leadership(to="c")
+        members[first].transfer_leadership()
+        eventually(lambda: members[first].leader_id not in (None, first), "handed over")
+        assert agree(members) in {"a", "b"} - {first}
+
+
+def test_an_observer_that_the_others_count_as_a_voter_says_so(addresses, tmp_path, caplog):
+    """Their lists found the cluster, not its own; and nobody looks for the reason in them when it leads one day."""
+    with contextlib.ExitStack() as stack:
+        for node_id in "ab":
+            stack.enter_context(member_of(addresses, node_id, data_dir=tmp_path))
+        observer = stack.enter_context(member_of(addresses, "c", data_dir=tmp_path, voter=False))
+        observer.wait_for_leader(PATIENCE)
+        eventually(lambda: "c" in observer.membership.voters, "told that it votes")
+    assert "c: was started as an observer, but the others count it as a voter, so it votes and may lead" in caplog.text
+
+
 @pytest.mark.slow
 def test_a_member_without_peers_that_answer_says_who_is_missing(addresses):
     """A sentence for whoever looks after it."""
@@ -207,6 +240,23 @@ def test_leadership_may_be_handed_to_a_chosen_member(addresses, tmp_path):
         members[heir].resign()
         eventually(lambda: not members[heir].is_leader, "resigned")
         agree(members)
+
+
+@pytest.mark.parametrize("isolated", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_program_may_wait_until_another_member_leads(addresses, tmp_path, isolated):
+    """Or hear why not; whichever member it asks."""
+    with cluster(addresses, data_dir=tmp_path, timing=Timing(0.05, 600.0), isolated=isolated) as members:
+        first = agree(members)
+        second, third = sorted(set(members) - {first})
+        eventually(lambda: not members[first].status().unreachable, "connected to all")
+        assert members[third].hand_over(to=second, timeout=PATIENCE) == second
+        assert members[second].hand_over(to=second, timeout=PATIENCE) == second
+        with pytest.raises(MembershipError, match="nobody is no other voter of"):
+            members[second].hand_over(to="nobody", timeout=PATIENCE)
+        members[third].stop(PATIENCE)
+        for ask in (members[third].hand_over, members[third].transfer_leadership):
+            with pytest.raises(MemberStopped, match=f"{third} is stopped"):
+                ask()
 
 
 # --- What a program holds ------------------------------------------------------------------------------------------
@@ -321,7 +371,7 @@ WAITS = {
 @pytest.mark.parametrize("timeout", [None, float("inf"), 1e300, 10**400], ids=["None", "inf", "1e300", "10**400"])
 def test_a_wait_for_ever_may_be_written_as_one_likes(timeout):
     """The system's own limit on waiting is nobody's business."""
-    with alone() as member:
+    with alone(listen="127.0.0.1:0", authkey=KEY) as member:
         for wait in WAITS.values():
             wait(member, timeout)
         assert threads_of("a") == []
@@ -331,7 +381,7 @@ def test_a_wait_for_ever_may_be_written_as_one_likes(timeout):
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 def test_a_wait_that_is_no_number_is_refused_and_changes_nothing(wait, timeout):
     """NaN is neither short nor long."""
-    with alone() as member:
+    with alone(listen="127.0.0.1:0", authkey=KEY) as member:
         leadership = member.wait_until_leader(PATIENCE)
         with pytest.raises(ConfigError, match=r"timeout is .*, but must be a number of seconds, or None to wait for"):
             wait(member, timeout)
@@ -676,3 +726,26 @@ def test_a_member_whose_start_is_interrupted_has_not_begun_and_may_be_started_ag
     with member:
         assert member.wait_until_leader(PATIENCE).token >= 2
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_votes_stay_where_they_are_when_the_program_changes_its_folder(tmp_path, monkeypatch):
+    """A daemon does so; a member that found another, empty folder would take itself for one that has never voted."""
+    monkeypatch.chdir(tmp_path)
+    member = alone(data_dir="votes")
+    with member:
+        assert member.wait_until_leader(PATIENCE).token == 1
+    monkeypatch.chdir("/")
+    with member:
+        assert member.wait_until_leader(PATIENCE).token == 2
+
+
+def test_what_nobody_can_be_told_is_not_advertised():
+    with pytest.raises(ConfigError, match="listen is missing: nobody can reach this member under what it advertises"):
+        Member("a", advertise="10.0.0.1:7600")
+
+
+def test_a_key_that_is_no_text_is_refused_before_anything_starts():
+    """A variable may have any bytes, of which Python makes a string that cannot be said."""
+    with pytest.raises(ConfigError, match=r"authkey is no UTF-8, .*: give os.fsencode\(\) of it") as refusal:
+        Member("a", authkey=os.fsdecode(b"\xff abracadabra"))
+    assert "abracadabra" not in str(refusal.value)

@@ -15,6 +15,7 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 import raftlite.lab.scenes
+from raftlite.election import Election
 from raftlite.errors import ConfigError
 from raftlite.lab import Lab
 from raftlite.lab.scenes import SCENES, SHOW, languages, play, text, words
@@ -307,3 +308,7 @@ def test_whatever_scene_the_instructions_name_is_there():
     more = INSTRUCTIONS[INSTRUCTIONS.index("## More scenes") : INSTRUCTIONS.index("## The lab course")]
     titles = {WORDS["scenes"][name]["title"] for name in SCENES if name not in SHOW}
     assert set(re.findall(r"^\| ([A-Z][^|]*?) \|", more, flags=re.MULTILINE)) == titles
+
+
+def test_the_model_solution_is_where_the_instructions_say():
+    assert re.findall(r"`(Election\.\w+)`", INSTRUCTIONS) == [Election._receive_request_vote.__qualname__]

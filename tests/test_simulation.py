@@ -328,6 +328,14 @@ def test_simulate_names_the_seed_of_a_failure(
     assert capsys.readouterr().out.rstrip().endswith("a and b lead in term 3")
 
 
+@pytest.mark.parametrize("given", ["--seed 1 --json", "--seed 1 --exhaustive", "--trace"])
+def test_simulate_refuses_options_that_it_would_leave_aside(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["simulate", *given.split()])
+    assert end.value.code == 64
+    assert capsys.readouterr().err.splitlines()[-1].startswith("raftlite simulate: --")
+
+
 def test_simulate_shows_a_trace(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "--seed", "3", "--seconds", "5", "--trace"]) == 0
     printed = capsys.readouterr().out.splitlines()

@@ -52,6 +52,23 @@ from raftlite.storage import MemoryStorage
 from raftlite.thread import EVENTS_KEPT, ElectionThread
 from raftlite.timing import Timing
 
+
+@pytest.mark.parametrize("nodes", [None, 5, {"b": "127.0.0.1:7600"}], ids=repr)
+def test_nodes_are_several_nodes(nodes):
+    """Of a mapping, as `Member(peers=...)` takes it, only the ids would be left."""
+    with pytest.raises(ConfigError, match=r"nodes is .*, but must be several nodes: Node, NodeInfo or id"):
+        ElectionThread("a", nodes)
+
+
+@pytest.mark.parametrize("name", ["on_elected", "on_lost", "on_leader_changed"])
+def test_a_callback_can_be_called(name):
+    """Else each election would find out anew, and be undone."""
+    with pytest.raises(ConfigError, match=f"{name} is 5, but must be callable"):
+        ElectionThread("a", **{name: 5})
+    with pytest.raises(ConfigError, match=f"{name} is 5, but must be callable"):
+        getattr(ElectionThread("a"), name)(5)
+
+
 # --- Several members in one process --------------------------------------------------------------------------------
 
 

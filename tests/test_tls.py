@@ -539,3 +539,11 @@ def test_the_certificates_that_the_readme_makes_do(tmp_path):
     subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True, capture_output=True)
     context = raftlite.tls_context(cert=tmp_path / "a.pem", key=tmp_path / "a.key", ca=tmp_path / "ca.pem")
     assert context.why_refused("a") == ""
+
+
+@pytest.mark.parametrize("name", ["cert", "key", "ca"])
+@pytest.mark.parametrize("path", [None, b"a.pem", 5], ids=repr)
+def test_a_file_that_is_no_path_is_named(name, path):
+    """Most often a variable that is not set."""
+    with pytest.raises(ConfigError, match=f"{name} is {path!r}, but must be the path of a file"):
+        raftlite.tls_context(**{"cert": "a.pem", "key": "a.key", "ca": "ca.pem", name: path})

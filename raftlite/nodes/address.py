@@ -15,8 +15,8 @@ from typing import Any, Iterator, Tuple, Union
 from raftlite.errors import ConfigError
 from raftlite.membership import LONGEST_ADDRESS
 
-Address = Union[str, Tuple[str, int]]
-"""What callers may give: text, or a `(host, port)` pair as `multiprocessing.connection` takes it."""
+Address = Union[str, Tuple[str, int], os.PathLike[str]]
+"""What callers may give: text, the path of a socket, or a `(host, port)` pair, as `multiprocessing.connection` does."""
 
 _BACKLOG = 128  # connections that wait to be accepted
 
@@ -31,7 +31,7 @@ def normalize(address: Address, name: str = "address") -> str:
     if isinstance(address, tuple) and len(address) == 2:
         host, port = address
         address = f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    address = os.fspath(address) if isinstance(address, os.PathLike) else address
+    address = f"unix:{os.fsdecode(address)}" if isinstance(address, os.PathLike) else address
     if not isinstance(address, str):
         raise ConfigError(f"{name} is {address!r}, {_FORMS}")
     if len(address) > LONGEST_ADDRESS:
@@ -71,7 +71,7 @@ def _checked_path(address: str, name: str) -> str:
         os.fsencode(path)
     except UnicodeError:
         raise ConfigError(f"{name} is {address!r}, but {path!r} is no name of a file") from None
-    return path
+    return path if "/" in path else f"./{path}"  # without `unix:`, only a slash tells it from a host
 
 
 def _split_text(address: str, name: str = "address") -> Tuple[str, str]:

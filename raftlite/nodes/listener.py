@@ -28,6 +28,7 @@ from raftlite.nodes.address import (
     is_path,
     is_wildcard,
     normalize,
+    reachable,
 )
 from raftlite.nodes.channel import PROTOCOL, BrokenOff, Channel, Identity, Refused, quoted
 from raftlite.nodes.connection import HINT_PATIENCE, ConnectionNode, check_incarnation
@@ -59,8 +60,8 @@ class ConnectionListener:
     `authkey` defaults to the key that the processes of one `multiprocessing` family share. `cluster` names the
     cluster: members of another one are turned away. `advertise` is the address that others reach this member under,
     where it is not `address`. `ssl_context`, made by `raftlite.tls_context`, encrypts what is said here and over this
-    listener's nodes; then the certificates prove who is a member, and `authkey` may be left out. Listening begins with
-    `start`, on threads of its own.
+    listener's nodes; then the certificates prove who is a member, and `authkey` may be left out. Peers may connect at
+    once; they are answered from `start` on, by threads of its own.
 
     Raises `ValueError` for an address that other machines can reach without an explicit `authkey`, `ConfigError` for
     one that is no address, `OSError` for one that is in use, unknown or not permitted.
@@ -86,7 +87,7 @@ class ConnectionListener:
                 f"authkey is missing, but other machines can reach {address}: give every member the same secret"
             )
         key = secure.CERTIFIED if tls is not None and authkey is None else _key(authkey)
-        advertised = None if advertise is None else normalize(advertise)
+        advertised = None if advertise is None else reachable(advertise, "advertise")
         self.claimed_addresses: Dict[str, str] = {}  # where members that dialled here say that they listen
         self.answer_request: Optional[AnswerRequest] = None  # answers `raftlite status` and the like
         self._timing = timing
@@ -130,7 +131,7 @@ class ConnectionListener:
         self.identity.membership = membership
 
     def start(self) -> ConnectionListener:
-        """Accept connections from now on."""
+        """Answer whoever connects from now on. Once."""
         tls = self.identity.tls
         why_refused = "" if tls is None else tls.why_refused(self.node_id)
         if why_refused:  # no error: it may be this machine's clock that is wrong, and others judge by theirs

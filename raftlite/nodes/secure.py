@@ -6,6 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Optional, Tuple, Union
 
+from raftlite.errors import ConfigError
 from raftlite.nodes.channel import Channel
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def tls_context(
     """
     from raftlite.nodes.tls import TlsContext
 
-    return TlsContext.of_files(os.fspath(cert), os.fspath(key), os.fspath(ca))
+    for name, path in (("cert", cert), ("key", key), ("ca", ca)):
+        if not isinstance(path, (str, os.PathLike)) or path == "":
+            raise ConfigError(f"{name} is {path!r}, but must be the path of a file")
+    return TlsContext.of_files(*(os.path.abspath(path) for path in (cert, key, ca)))
 
 
 def checked(ssl_context: Optional[AnyContext]) -> Optional[TlsContext]:
