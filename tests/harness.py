@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import random
-from typing import Any, Dict, List, Optional, Set, Tuple, Type, TypeVar
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple, Type, TypeVar
 
 import pytest
 
 from raftlite.election import Election, Ready, Role, Saved
 from raftlite.membership import Membership, NodeInfo
 from raftlite.messages import Heartbeat, HeartbeatResponse, RequestVote, RequestVoteResponse
+from raftlite.simulation import Violation
 from raftlite.timing import Timing
 
 # Sums and differences of these numbers are exact, so that a test may speak of the very moment at which a lease ends.
@@ -155,6 +159,24 @@ def only(ready: Ready) -> Any:
 def events(ready: Ready, kind: Type[T]) -> List[T]:
     """The events of this kind, in order."""
     return [event for event in ready.events if isinstance(event, kind)]
+
+
+# --- What the checks of the simulation see ---------------------------------------------------------------------------
+
+
+@contextmanager
+def violation(check: str) -> Iterator[Any]:
+    """What is done in here violates this check, and none that looks earlier."""
+    with pytest.raises(Violation) as found:
+        yield found
+    assert found.value.check == check
+
+
+def checks_in(path: Path, function: str) -> Set[str]:
+    """The checks that a file names itself, as the first argument of calls of `function`."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    named = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == function]
+    return {name.value for name in named if isinstance(name, ast.Constant)}
 
 
 # --- Several of them -----------------------------------------------------------------------------------------------

@@ -13,8 +13,7 @@ from harness import seeds
 from raftlite import AddNode, ConfigError, RemoveNode, Role, Stop, Timing, TransferLeadership
 from raftlite.cli import main
 from raftlite.election import Election
-from raftlite.simulation import Faults, Network, Simulation, Violation
-from raftlite.simulation.exploration import Bounds, Explorer
+from raftlite.simulation import Faults, Network, Simulation, Violation, exploration
 from raftlite.simulation.runs import SETTINGS, simulation_of
 
 DIGEST = "661d82dd9883de87a6254b136bb2f78e3be0d8491640e7f84e3b2bef3b67cd6b"
@@ -266,41 +265,6 @@ def test_no_faults_are_none() -> None:
     assert {item.name for item in fields(Faults)} > Faults.none().weights().keys()
 
 
-# --- Every interleaving ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_every_interleaving_of_two_members_that_may_crash_is_explored() -> None:
-    explored = Explorer(Bounds(members=2, terms=2, in_flight=2, crashes=1, changes=0)).explore()
-    assert explored.is_complete
-    assert min(explored.with_leader, explored.with_two_leaders) > 5_000
-
-
-@pytest.mark.slow
-@pytest.mark.long
-def test_every_interleaving_of_three_members_and_a_change_is_explored() -> None:
-    explored = Explorer(Bounds(members=3, terms=2, in_flight=2, crashes=0, changes=1)).explore()
-    assert explored.is_complete
-    assert explored.states > 50_000
-    assert min(explored.with_leader, explored.with_two_leaders, explored.with_committed_change) > 1_000
-
-
-@pytest.mark.slow
-def test_every_interleaving_of_two_members_that_let_a_third_in_is_explored() -> None:
-    """The third votes before it has got the membership that it is voted into: its term counts too."""
-    explored = Explorer(Bounds(members=2, terms=2, in_flight=2, crashes=1, changes=1)).explore()
-    assert explored.is_complete
-    assert min(explored.with_leader, explored.with_two_leaders, explored.with_committed_change) > 10_000
-
-
-@pytest.mark.slow
-@pytest.mark.long
-def test_every_interleaving_with_crashes_is_explored() -> None:
-    explored = Explorer(Bounds(members=3, terms=2, in_flight=2, crashes=2, changes=0)).explore()
-    assert explored.is_complete
-    assert explored.with_two_leaders > 10_000
-
-
 # --- raftlite simulate ---------------------------------------------------------------------------------
 
 
@@ -341,6 +305,31 @@ def test_simulate_shows_a_trace(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out.splitlines()
     assert any("Heartbeat(" in line for line in printed)
     assert printed[-1].endswith("every invariant held after every step")
+
+
+EXHAUSTIVE = ["simulate", "--exhaustive", "--members", "2", "--in-flight", "2", "--crashes", "1", "--changes", "0"]
+
+
+def test_simulate_explores_every_interleaving(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*EXHAUSTIVE, "--transfers", "1"]) == 0
+    bounds, reached, shown = capsys.readouterr().out.splitlines()
+    assert bounds.startswith("2 members, 2 terms, 2 messages on their way, 1 crashes, 0 changes of the membership, 1 ")
+    assert reached.endswith("all of them")
+    assert " 0 after two successive leaders" not in shown
+
+
+def test_simulate_shows_the_way_to_what_an_exploration_finds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exploration, "overlapping", lambda *_: False)
+    assert main(EXHAUSTIVE) == 1
+    printed = capsys.readouterr().out
+    assert "not all" in printed
+    assert "\nactive memberships overlap: " in printed
+    assert "\nstate 0\n" in printed
+    assert main([*EXHAUSTIVE, "--json"]) == 1
+    (failure,) = json.loads(capsys.readouterr().out)["failures"]
+    assert failure in printed
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ class Explorer:
                     if canonical not in came_from:
                         came_from[canonical] = state
                         following.append(canonical)
-                        self._count(canonical)
+                        self._enter(canonical, came_from)
                 if most_states is not None and len(came_from) >= most_states:
                     explored.states = len(came_from)
                     return
@@ -181,7 +181,13 @@ class Explorer:
                     if transfers:
                         yield from self._try(state, index, ("transfer", other), (crashes, changes, transfers - 1))
         except Violation as violation:
-            raise Violation(violation.check, f"{violation}\n{self._way_to(state, came_from)}") from None
+            raise self._with_way(violation, state, came_from) from None
+
+    def _enter(self, state: State, came_from: Dict[State, Optional[State]]) -> None:
+        try:
+            self._count(state)
+        except Violation as violation:
+            raise self._with_way(violation, state, came_from) from None
 
     def _try(self, state: State, index: int, action: Any, budgets: Tuple[int, int, int]) -> Iterator[State]:
         reached = self._apply(state, index, action, state[1], budgets)
@@ -390,6 +396,9 @@ class Explorer:
             if key < best_key:
                 best, best_key = other, key
         return best
+
+    def _with_way(self, violation: Violation, state: State, came_from: Dict[State, Optional[State]]) -> Violation:
+        return Violation(violation.check, f"{violation.what}\n{self._way_to(state, came_from)}")
 
     def _way_to(self, state: Optional[State], came_from: Dict[State, Optional[State]]) -> str:
         way: List[State] = []

@@ -22,11 +22,12 @@ from raftlite.messages import (
 
 
 class Violation(AssertionError):
-    """An invariant does not hold. `check` is its name."""
+    """An invariant does not hold. `check` is its name, `what` is what was seen instead."""
 
     def __init__(self, check: str, what: str) -> None:
         super().__init__(f"{check}: {what}")
         self.check = check
+        self.what = what
 
 
 class Invariants:
