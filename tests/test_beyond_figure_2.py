@@ -380,6 +380,21 @@ def test_whoever_takes_over_asks_for_votes_at_once():
     assert {request.transfer for request in sent(ready, RequestVote).values()} == {False}
 
 
+def test_whoever_is_awaited_may_ask_before_its_own_vote_is_saved():
+    """After proof of death and in a handover nobody leads, and every millisecond counts."""
+    taking_over = old_member("b")
+    taking_over.receive(heartbeat(taking_over, "a"), 2.0)
+    assert taking_over.receive(PeerDown("a"), 2.25).may_ask_first
+    assert not taking_over.receive(vote(taking_over, "c"), 2.25).may_ask_first
+    assert old_member("b").receive(TimeoutNow(3, "a"), 2.0).may_ask_first
+
+
+def test_nobody_else_asks_before_it_has_saved():
+    """Neither after an election timeout, nor where there is more to save than its vote: here, the leader's term."""
+    assert not become_candidate(old_member("b")).may_ask_first
+    assert not old_member("b").receive(TimeoutNow(7, "a"), 2.0).may_ask_first
+
+
 def test_a_takeover_that_fails_is_tried_again_within_milliseconds():
     """After pauses that double, up to the usual election timeout; the first attempt alone goes without a pre-vote."""
     election = survivor("b")
@@ -566,6 +581,16 @@ def test_hurry_delays_nobody():
     for other in "abcdefgh":
         election.receive(PeerUp(other, round_trip=0.5), 0.75)
     assert election.deadline == due
+
+
+def test_a_takeover_gives_the_others_time_to_vote_though_the_first_election_was_hurried():
+    """Else the candidacy would be over as soon as it begins, and no attempt after it goes without a pre-vote."""
+    election = founder()
+    election.timeout(1.0)
+    election.receive(heartbeat(election, "c"), 1.0)
+    election.receive(PeerDown("c"), 2.0)
+    assert election.role is Role.CANDIDATE
+    assert election.deadline > 2.0
 
 
 def test_who_has_voted_in_the_first_election_does_not_abstain_though_its_term_is_over():
