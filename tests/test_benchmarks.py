@@ -64,6 +64,22 @@ def test_every_ratio_is_of_things_that_are_measured():
     assert quick.WORK.keys() <= measured.keys()
 
 
+def test_a_cold_start_is_read_before_the_first_fault(monkeypatch):
+    """Afterwards it would be how long a member that has come back takes to hear of the leader."""
+
+    class Cluster:
+        def __init__(self, system, count, pace, stack):
+            self.cold_start = 0.2
+
+        def seconds_without_leader(self, fault):
+            self.cold_start = 0.001
+            return 0.005
+
+    for name, stub in {"Cluster": Cluster, "WORK": {}, "_run": lambda source: 0.01}.items():
+        monkeypatch.setattr(quick, name, stub)
+    assert set(quick.measure(lambda text: None)["cold start"]) == {0.2}
+
+
 def test_a_peer_that_cannot_be_measured_says_why_in_its_row():
     kind = compare.Kind(systems.KILL, systems.FAST, 3, "pyraft")
     row = {**kind._asdict(), "seconds": [], "cold_starts": [], "stuck": [], "left_out": compare.why_left_out(kind)}

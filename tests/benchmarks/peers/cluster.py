@@ -79,7 +79,7 @@ class Cluster:
 
     @property
     def cold_start(self) -> float:
-        """From when the last member had started until all knew who leads."""
+        """From when the last member had started until all knew who leads. To be read before any fault."""
         return max(self._seen["knows"].values()) - max(self._seen["started"].values())
 
     def set_weather(self, weather: Weather) -> None:
