@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -19,7 +18,7 @@ PATIENCE = 20.0  # seconds until a child that says nothing is taken for stuck: s
 
 
 class Child:
-    """`python -c source arguments...` with this very raftlite; its lines are read one by one, with a deadline."""
+    """`python -c source arguments...` with this very raftlite; its lines are read one by one; it must not be silent."""
 
     def __init__(self, source: str, *arguments: object, python: str = sys.executable, prefix: Any = ()) -> None:
         command = [*prefix, python, "-W", FORKS_ON_PURPOSE, "-c", textwrap.dedent(source), *map(str, arguments)]
@@ -87,12 +86,11 @@ class Child:
 
     def _read_while(self, wanted: Any) -> None:
         """Read both outputs, so that the child never waits for a reader, until `wanted` is false or both have ended."""
-        deadline = time.monotonic() + PATIENCE
         with selectors.DefaultSelector() as selector:
             for stream in self._unread:
                 selector.register(stream, selectors.EVENT_READ)
             while wanted() and selector.get_map():
-                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                ready = selector.select(PATIENCE)  # anew each time: one that goes on printing is not silent
                 assert ready, f"the child says nothing for {PATIENCE:g} s after: {self._last_words()}"
                 for key, _ in ready:
                     data = os.read(key.fd, 65536)
