@@ -297,27 +297,53 @@ def test_no_vote_is_lost_when_the_process_is_killed_100_times(path, start_child)
     assert len(saved.membership.nodes) == saved.current_term % 30
 
 
-@pytest.mark.slow
+KILL_AT_EACH_LINE = """
+    import os, signal, sys
+    from raftlite import SQLiteStorage, storage
+
+    def kill_before_line(number):
+        lines = 0
+
+        def trace(frame, event, argument):
+            nonlocal lines
+            if frame.f_code is not storage._create.__code__:
+                return None
+            lines += event == "line"
+            if lines == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+
+    number, status = 0, signal.SIGKILL
+    while status == signal.SIGKILL:
+        number += 1
+        pid = os.fork()
+        if pid == 0:
+            kill_before_line(number)
+            SQLiteStorage(sys.argv[1] + str(number)).close()
+            os._exit(0)
+        status = os.waitpid(pid, 0)[1]
+    print(number)
+    sys.exit(status != 0)
+"""
+
+
 @needs_fork
 @needs_kill
 def test_a_process_that_is_killed_while_it_creates_the_file_leaves_nothing_odd(path, start_child):
-    """There is either no file, or a complete one; what was left of the attempt goes with the next."""
-    source = """
-        import os, signal, sys, time
-        from raftlite import SQLiteStorage
-        for number in range(20):
-            pid = os.fork()
-            if pid == 0:
-                signal.setitimer(signal.ITIMER_REAL, 0.0002 * (number + 1))  # SIGALRM, not handled, ends it
-                SQLiteStorage(sys.argv[1] + str(number))
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                os.kill(os.getpid(), signal.SIGKILL)
-            os.waitpid(pid, 0)
-    """
-    assert start_child(source, path).wait() == 0
-    for number in range(20):
-        assert load(Path(f"{path}{number}")) == Saved()
-    assert files(path) == sorted(f"{path.name}{number}" for number in range(20))
+    """Before each line that does it: there is either no file, or a complete one, and the next attempt clears up."""
+    child = start_child(KILL_AT_EACH_LINE, path)
+    (count,) = map(int, child.read_all())
+    assert child.wait() == 0, child.errors
+    names = [f"{path.name}{number}" for number in range(1, count + 1)]
+    left = files(path)
+    with_draft = {name for name in names if any(each.startswith(f"{name}.") for each in left)}
+    assert with_draft - set(left) and with_draft & set(left)  # killed before the file had its name, and just after
+    assert names[-1] in left and names[-1] not in with_draft  # this one was not killed
+    for name in names:
+        assert load(path.parent / name) == Saved()
+    assert files(path) == sorted(names)
 
 
 @pytest.mark.parametrize("name", ["votes", "[votes]", "*", "v?tes"])
