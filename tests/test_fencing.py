@@ -193,9 +193,10 @@ def test_a_check_alone_is_refused_where_each_statement_commits_by_itself(connect
 def test_a_late_write_is_refused_also_where_it_races_with_the_newer_one(connect):
     """The older one waits while the newer transaction is open, and is compared with what that has left."""
     newer, older, refused, begun = connect(), connect(), [], threading.Event()
+    # SQLite says so when it begins with a statement; this one cannot end before the newer transaction has.
+    older.set_trace_callback(lambda statement: begun.set() if statement.startswith("BEGIN") else None)
 
     def write_late():
-        begun.set()
         try:
             with GATE.admit(older, 1):
                 write(older, "late")
@@ -205,10 +206,20 @@ def test_a_late_write_is_refused_also_where_it_races_with_the_newer_one(connect)
     with GATE.admit(newer, 2):
         thread = threading.Thread(target=write_late)
         thread.start()
-        assert begun.wait(PATIENCE)
+        assert begun.wait(PATIENCE), "nothing is asked of the database"
         write(newer, "new")
     thread.join(PATIENCE)
     assert refused == [2]
+    assert rows(newer) == ["new"]
+
+
+def test_nothing_is_compared_while_another_transaction_writes(connect):
+    """An older token that was let through then would be late before it is written."""
+    newer, older = connect(), connect(timeout=0)  # which says that it would have to wait
+    with GATE.admit(newer, 2):
+        with pytest.raises(sqlite3.OperationalError, match="locked"), GATE.admit(older, 1):
+            pytest.fail("admitted beside a newer one")
+        write(newer, "new")
     assert rows(newer) == ["new"]
 
 
