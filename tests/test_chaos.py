@@ -30,7 +30,8 @@ needs_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this Pyt
 
 def test_leaders_one_after_the_other_with_growing_tokens_are_what_is_wanted():
     spans = [Span("a", 1, 0.0, 1.0), Span("b", 2, 1.1, 2.0), Span("a", 5, 2.1, 3.0)]
-    heard = [Heard("a#1", "a", "elected", 1), Heard("a#1", "a", "lost", 1), Heard("a#1", "a", "elected", 5)]
+    first_life = [Heard("a#1", "a", "elected", 1), Heard("a#1", "a", "lost", 1), Heard("a#1", "a", "stopped")]
+    heard = [*first_life, Heard("a#2", "a", "elected", 5), Heard("b#1", "b", "stopped")]
     assert violations(spans, heard, [Heal("loss", 3.0, 0.2, 1.0)]) == []
 
 
@@ -63,11 +64,18 @@ def test_a_token_that_two_members_had_is_found():
 @pytest.mark.parametrize(
     "told",
     [[("lost", 1)], [("elected", 1), ("elected", 2)], [("elected", 1), ("lost", 2)]]
-    + [[("elected", 2), ("lost", 2), ("elected", number)] for number in (1, 2)],
+    + [[("elected", 2), ("lost", 2), ("elected", number)] for number in (1, 2)]
+    + [[("stopped",), ("elected", 1)]],
 )
 def test_a_process_that_is_not_told_of_elected_and_lost_in_turn_is_found(told):
     (found,) = violations([], [Heard("a#1", "a", *what) for what in told])
-    assert found.startswith("a#1 was told")
+    assert found.startswith("a#1 said")
+
+
+def test_a_member_that_stops_in_order_and_is_not_told_that_its_grant_is_over_is_found():
+    """One that is killed may have been elected last."""
+    killed, stopped = [Heard("a#1", "a", "elected", 1)], [Heard("a#2", "a", "elected", 2), Heard("a#2", "a", "stopped")]
+    assert violations([], killed + stopped) == ["a#2 said stopped after elected 2"]
 
 
 @pytest.mark.parametrize("leader_after", [1.1, None])
@@ -159,6 +167,28 @@ def test_a_refused_connection_is_reset_unless_the_link_is_cut():
             dialler.settimeout(PATIENCE)
             with pytest.raises(ConnectionResetError):
                 dialler.recv(1)
+
+
+# --- Processes --------------------------------------------------------------------------------------------------------
+
+
+@needs_unix
+def test_a_process_that_has_ended_by_itself_before_it_is_killed_is_found_and_one_that_stops_says_so():
+    """Whoever kills it would put it away unread."""
+    with ProxyNetwork("abc") as network, contextlib.closing(Cluster(network, Timing.fast())) as cluster:
+        for node_id in "abc":
+            cluster.start(node_id)
+        cluster.lives["a"].send_signal(signal.SIGTERM)
+        cluster.lives["a"]._popen.wait(PATIENCE)
+        cluster.lives["b"].may_fail = True
+        cluster.lives["b"].send_signal(signal.SIGTERM)
+        cluster.lives["b"]._popen.wait(PATIENCE)
+        for node_id in "abc":
+            cluster.kill(node_id)
+        cluster.start("a")
+    (found,) = cluster.troubles
+    assert found.startswith(f"a#1 ended by itself with status {-signal.SIGTERM}")
+    assert [(heard.process, heard.what) for heard in cluster.heard()] == [("a#2", "stopped")]
 
 
 # --- Short runs -------------------------------------------------------------------------------------------------------

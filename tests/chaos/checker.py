@@ -11,8 +11,8 @@ from typing import Dict, Iterable, List, Optional
 class Span:
     """`is_leader` was true on `node_id` from `first` to `last`, without a gap.
 
-    `first` is the clock *after* the first look that found a grant valid, `last` that *before* the last one: a grant
-    never comes back to life, so it was valid all the time between. After a single look, `last` is before `first`.
+    `first` is the clock *after* the first look that found it true, `last` that *before* the last one: a grant never
+    comes back to life, so it was true all the time between. After a single look, `last` is before `first`.
     """
 
     node_id: str
@@ -26,12 +26,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Heard:
-    """What a process was told, in the order in which it was told: `what` is "elected" or "lost"."""
+    """What a process said, in this order: that it was told of "elected" or "lost", or that it has "stopped"."""
 
     process: str  # one life of a member
     node_id: str
     what: str
-    token: int
+    token: int = 0  # none where it has stopped
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.token}" if self.token else self.what
 
 
 @dataclass(frozen=True)
@@ -95,20 +98,22 @@ def tokens_of_two(spans: Iterable[Span], heard: Iterable[Heard]) -> List[str]:
     owners: Dict[int, str] = {}
     found = {}
     for token, node_id in [(span.token, span.node_id) for span in spans] + [(h.token, h.node_id) for h in heard]:
-        if owners.setdefault(token, node_id) != node_id:
+        if token and owners.setdefault(token, node_id) != node_id:
             found[token] = f"both {owners[token]} and {node_id} had token {token}"
     return list(found.values())
 
 
 def broken_pairs(heard: Iterable[Heard]) -> List[str]:
-    """Processes that were not told of elected and lost in turn, with tokens that grow."""
+    """Processes that were not told of elected and lost in turn, with tokens that grow, and of lost before they stopped.
+
+    A life that ends otherwise, by `kill -9` say, may end while it leads.
+    """
     found = []
     for process, its in groupby(sorted(heard, key=lambda h: h.process), key=lambda h: h.process):
         former: Optional[Heard] = None
         for told in its:
             if not _may_follow(former, told):
-                before = "nothing" if former is None else f"{former.what} {former.token}"
-                found.append(f"{process} was told {told.what} {told.token} after {before}")
+                found.append(f"{process} said {told} after {former or 'nothing'}")
             former = told
     return found
 
@@ -116,6 +121,8 @@ def broken_pairs(heard: Iterable[Heard]) -> List[str]:
 def _may_follow(former: Optional[Heard], told: Heard) -> bool:
     if told.what == "lost":
         return former is not None and former.what == "elected" and former.token == told.token
+    if told.what == "stopped":
+        return former is None or former.what == "lost"
     return former is None or (former.what == "lost" and former.token < told.token)
 
 

@@ -124,8 +124,8 @@ class Life:
         for line in self._popen.stdout:
             with contextlib.suppress(ValueError):  # half a line of one that was killed
                 said = json.loads(line)
-                if said["event"] in ("elected", "lost"):
-                    self.heard.append(Heard(self.name, self.node_id, said["event"], said["token"]))
+                if said["event"] in ("elected", "lost", "stopped"):
+                    self.heard.append(Heard(self.name, self.node_id, said["event"], said.get("token", 0)))
                 elif said["event"] == "failed":
                     self.failure = said["error"]
 
@@ -179,7 +179,10 @@ class Cluster:
         self.lives[node_id] = Life(node_id, self._numbers[node_id], self.folder, command, settings)
 
     def kill(self, node_id: str) -> None:
-        self.lives[node_id].kill()
+        life = self.lives[node_id]
+        life.kill()
+        if life.exit_status != -signal.SIGKILL:  # it had ended before, and that is not forgotten
+            self._note_if_ended(life)
         self._put_away(node_id)
 
     def restart(self, node_id: str) -> None:
@@ -211,11 +214,7 @@ class Cluster:
     def note_those_that_ended(self) -> None:
         """Nobody ends unless it was killed, or its disk was full and it says so."""
         for life in self.lives.values():
-            if not life.is_alive and not life.may_fail:
-                self.troubles.append(
-                    f"{life.name} ended by itself with status {life.exit_status}: {self._last_words(life)}"
-                )
-                life.may_fail = True
+            self._note_if_ended(life)
 
     def close(self) -> None:
         """Every process ends; everything that it saw remains."""
@@ -225,6 +224,12 @@ class Cluster:
         for node_id in list(self.lives):
             self._bury(node_id)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _note_if_ended(self, life: Life) -> None:
+        if not life.is_alive and not life.may_fail:
+            how = f"ended by itself with status {life.exit_status}"
+            self.troubles.append(f"{life.name} {how}: {self._last_words(life)}")
+            life.may_fail = True
 
     def _bury(self, node_id: str) -> None:
         life = self.lives[node_id]
