@@ -436,7 +436,7 @@ def test_a_start_that_ctrl_c_interrupts_leaves_no_thread_behind(monkeypatch):
 
 
 def test_a_callback_may_stop_its_member():
-    """What is due to the program still reaches it."""
+    """What is due to the program still reaches it. A handover that waited for the callback would wait for 600 s."""
     calls = []
 
     def stop(leadership):
@@ -444,9 +444,10 @@ def test_a_callback_may_stop_its_member():
         scene.thread.stop()
         calls.append("stopped")
 
-    with a_candidate(on_elected=stop, on_lost=lambda leadership: calls.append("lost")) as scene:
+    on_lost, timing = (lambda leadership: calls.append("lost")), Timing(0.125, 600.0)
+    with a_candidate(on_elected=stop, on_lost=on_lost, timing=timing) as scene:
         settle(scene.thread)
-        scene.pass_time(1.5)
+        scene.pass_time(1.5 * timing.election_timeout)
         eventually(lambda: not threads_of("a"), "ended")
         assert calls == ["elected", "stopped", "lost"]
 
