@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
 
 import pytest
 from children import FORKS_ON_PURPOSE
-from peers import peer_of, read, wait_for_line
-from threads import PATIENCE, eventually
+from peers import Played, connected, peer_of, read, wait_for_line
+from threads import PATIENCE, eventually, is_inside
 
-from raftlite import Heartbeat, PeerDown
+from raftlite import Heartbeat, PeerDown, PeerUp
 from raftlite.codec import encode
 from raftlite.nodes.inbox import CAN_POLL, PollingInbox
 
@@ -69,17 +70,40 @@ def test_a_frame_may_come_byte_by_byte_and_many_at_once(listen):
     assert got == [beat(number) for number in range(3)] * 1_001
 
 
-def test_what_a_dead_peer_said_last_is_heard_before_the_news_of_its_death(listen):
+def test_what_a_dead_peer_said_last_is_heard_before_the_news_of_its_death(listen, folder):
     """Its connection's thread sees the end at the same time as the reader sees the bytes."""
-    for _ in range(50):
-        listener = listen("a", "127.0.0.1:0")
-        with read(listener.inbox) as messages:
-            with peer_of(listener, "b") as peer:
-                for number in range(20):
-                    peer.send_bytes(encode(beat(number)))
-            got = [messages.get(timeout=PATIENCE) for _ in range(20)]
-        assert got == [beat(number) for number in range(20)]
-        listener.close()
+    for number in range(20):
+        (folder / f"{number}").mkdir()
+        with contextlib.closing(Played(folder / f"{number}", "b")) as played:
+            assert_that_its_death_is_told_last(listen("a", "127.0.0.1:0"), played)
+
+
+def assert_that_its_death_is_told_last(listener, played):
+    """`played` listens as the member b; here it speaks to `listener` as well, and dies as processes do."""
+    with pytest.raises(queue.Empty):
+        listener.inbox.get(timeout=0)  # from now on there is a reader
+    with contextlib.closing(listener.node("b", played.address)) as node:
+        to_played, _ = played.accept_peer()
+        connected(node)
+        with peer_of(listener, "b", incarnation=played.identity.incarnation) as peer:
+            eventually(lambda: listener.inbox._lent, "left to the reader, which reads nothing yet")
+            for number in range(20):
+                peer.send_bytes(encode(beat(number)))
+            # The system ends its connections one after the other, and this one last: there is proof before.
+            played.close()
+            to_played.close()
+            node.hint()
+            eventually(lambda: "refused" in node.trouble and is_inside(node._thread, "_pause"), "proved")
+            with read(listener.inbox) as messages:
+                peer.close()
+                heard = [messages.get(timeout=PATIENCE)]
+                while type(heard[-1]) is not PeerDown:
+                    heard.append(messages.get(timeout=PATIENCE))
+                listener.close()
+    *heard, death = (each for each in heard if type(each) is not PeerUp)
+    assert heard == [beat(number) for number in range(20)]
+    assert death.node_id == "b"
+    assert messages.empty()
 
 
 @pytest.mark.parametrize("data", [b"no JSON", b"", encode(beat(1, sender="c")), b"{}"])
