@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import threading
 
 import pytest
 from harness import LEASE, TIMING
-from threads import PATIENCE, Follower, Gate, Inbox, a_candidate, a_leader, eventually, is_inside, new_thread, settle
+from threads import (
+    PATIENCE,
+    Clock,
+    Follower,
+    Gate,
+    Inbox,
+    a_candidate,
+    a_leader,
+    eventually,
+    is_inside,
+    new_thread,
+    settle,
+)
 
 from raftlite import leadership as leadership_module
 from raftlite.errors import LeadershipLost
@@ -174,26 +187,31 @@ def test_a_program_that_has_seen_its_lease_end_is_given_a_new_token_or_none():
         assert not first.valid
 
 
-def test_waiting_to_lead_goes_on_when_a_grant_ends_before_the_waiter_has_it():
+@pytest.mark.parametrize("read, seen", [(1, (2, True)), (2, (1, False))], ids=["while it looks", "a moment later"])
+def test_waiting_to_lead_goes_on_when_a_grant_ends_before_the_waiter_has_it(read, seen):
     """A wait ends with a grant, in time or not at all: not with a TimeoutError out of nowhere."""
-    here = threading.current_thread()
-    jump_at_read = []
+    reads, jumped, outcome = itertools.count(1), threading.Event(), queue.Queue()
 
-    class JumpingClock:
-        """Goes on by an election timeout when this very test reads it for the second time."""
-
-        now = 100.0
+    class JumpingClock(Clock):
+        """Goes on by an election timeout when the waiter reads it for the first or the second time."""
 
         def __call__(self):
-            if threading.current_thread() is here and jump_at_read:
-                jump_at_read.pop()
-                if not jump_at_read:
-                    self.now += 1.0
+            if threading.current_thread() is waiter and next(reads) == read:
+                self.now += TIMING.election_timeout
+                jumped.set()
             return self.now
 
+    def wait_and_look():
+        leadership = scene.thread.wait_until_leader(PATIENCE)
+        outcome.put((leadership.token, leadership.valid))
+
+    waiter = threading.Thread(target=wait_and_look)
     with a_leader(clock=JumpingClock()) as scene:
-        jump_at_read[:] = [True, True]
-        assert scene.thread.wait_until_leader(PATIENCE).token >= 1
+        waiter.start()
+        assert jumped.wait(PATIENCE)
+        assert scene.win().token == 2
+        assert outcome.get(timeout=PATIENCE) == seen
+        waiter.join()
 
 
 # --- Callbacks -----------------------------------------------------------------------------------------------------
