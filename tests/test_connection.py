@@ -804,6 +804,30 @@ def test_nobody_waits_for_the_look_up_of_a_name(place: Place, monkeypatch: Any) 
     connected(slow)
 
 
+def test_nobody_waits_for_a_handshake(place: Place, monkeypatch: Any) -> None:
+    """A peer that is stopped, or busy, lets the system accept the connection and says nothing."""
+    here, there = place.listener("a"), place.listener("b")
+    gate, authenticate = Gate(), Channel.authenticate_as_dialler
+
+    def authenticate_slowly(channel: Channel, authkey: bytes) -> None:
+        if not gate.reached.is_set():  # the first one alone
+            gate.pass_through()
+        authenticate(channel, authkey)
+
+    monkeypatch.setattr(Channel, "authenticate_as_dialler", authenticate_slowly)
+    with gate:
+        slow = place.node(here, "b", there.address)
+        gate.wait_until_reached()
+        slow.send_message(beat(1))
+        slow.hint()
+        assert slow.trouble
+        other = place.node(here, "b", there.address)
+        connected(other)
+        other.send_message(beat(2))
+        assert received(there) == beat(2)
+    connected(slow)
+
+
 def test_a_handle_that_is_closed_while_it_dials_says_nothing_when_it_gets_through(place: Place, log: Log) -> None:
     """The member may have started again meanwhile, and its former life would be taken for a second process."""
     here, there = place.listener("a", timing=HURRIED), place.listener("b")

@@ -290,7 +290,7 @@ def in_time(what: str) -> Iterator[Callable[[Callable[[], object]], None]]:
 
 
 def send_many(node: Node) -> None:
-    """More than any queue or buffer holds; if one in a hundred waited for any timeout, this would take too long."""
+    """More than any queue or buffer holds; if one in ten waited for the shortest timeout, this would take too long."""
     large = Membership(1, 1, tuple(NodeInfo(f"{number:0100}") for number in range(200)))
     with in_time("send_message") as calls:
         for round_number in range(5_000):

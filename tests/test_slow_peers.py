@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from threads import PATIENCE, eventually
 
 from raftlite import Heartbeat, Leadership, Member, Membership, NodeInfo, TimeoutNow, Timing
 from raftlite.nodes import connection
+from raftlite.nodes.channel import Channel
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
 
@@ -73,18 +75,28 @@ def sick(start_child: Callable[..., Child]) -> Iterator[Sick]:
 
 
 class Count:
-    """How many heartbeats have arrived, and how often each address was dialled."""
+    """How many heartbeats have arrived, also during one handshake of l's, and how often each address was dialled."""
 
     def __init__(self, monkeypatch: Any) -> None:
         self.heartbeats: Counter[str] = Counter()
         self.dials: Counter[str] = Counter()
-        dial = connection.dial
+        self.most_in_a_handshake = 0
+        dial, authenticate = connection.dial, Channel.authenticate_as_dialler
 
         def counting(address: str, timeout: float) -> socket.socket:
             self.dials[address] += 1
             return dial(address, timeout)
 
+        def counting_meanwhile(channel: Channel, authkey: bytes) -> None:
+            before = sum(self.heartbeats.values())
+            try:
+                authenticate(channel, authkey)
+            finally:
+                if threading.current_thread().name.startswith("raftlite-l-to-"):
+                    self.most_in_a_handshake = max(self.most_in_a_handshake, sum(self.heartbeats.values()) - before)
+
         monkeypatch.setattr(connection, "dial", counting)
+        monkeypatch.setattr(Channel, "authenticate_as_dialler", counting_meanwhile)
 
     def watch(self, member: Member) -> None:
         inbox = member._listener.inbox
@@ -147,6 +159,8 @@ def test_three_sick_peers_of_seven_cost_the_others_nothing(sick: Sick, folder: P
         for address in sick.addresses.values():
             attempts = count.dials[address] - dials[address]
             assert attempts * 2 < HEARTBEATS, "the heartbeats waited for the attempts to connect"
+        # One to each follower may be under way when a handshake begins; more than two are sent while it lasts.
+        eventually(lambda: count.most_in_a_handshake > 2 * len(followers), "heard while l waits for an answer")
         assert all(len(node._queue) <= connection.QUEUE_LENGTH for node in nodes.values())
         eventually(lambda: all(node.trouble for node in nodes.values()), "in trouble")
 
