@@ -48,6 +48,7 @@ def watch():
         os.pwrite(spans, struct.pack("ddd", term, first, asked), 24 * slot)
 
 with member:
+    say("began", term=member.status().current_term)
     watch()
 say("ended")
 """
@@ -116,7 +117,7 @@ def members(start_child, tmp_path):
 
 
 def test_a_leader_that_is_killed_is_replaced_and_follows_when_it_comes_back(members):
-    """It remembers its term and its vote."""
+    """And when it is killed again, and comes back alone, it remembers its term: nobody is there to tell it."""
     killed, first_term = members.leader_seen_by("a")
     members.wait_until_seen_to_lead(killed)
     members.kill(killed)
@@ -127,6 +128,10 @@ def test_a_leader_that_is_killed_is_replaced_and_follows_when_it_comes_back(memb
     members.children[killed] = members.start(killed)
     followed, its_term = members.leader_seen_by(killed)
     assert (followed, its_term) == (leader, term) or its_term > term
+    members.kill(killed)
+    members.end()
+    members.children[killed] = members.start(killed)
+    assert members.wait(killed, lambda event: event["event"] == "began")["term"] >= its_term
     members.end()
     assert len(members.check()) >= 2
 
