@@ -19,6 +19,7 @@ from raftlite.nodes.request import ask_member
 KEY = "growing"
 PATIENCE = 60.0
 FOUNDERS = ("n1", "n2", "n3")
+HEARTBEAT_INTERVAL, ELECTION_TIMEOUT = 0.1, 1.0
 
 
 class Processes:
@@ -33,7 +34,8 @@ class Processes:
 
     def start(self, node_id: str) -> None:
         command = [sys.executable, "-m", "raftlite", "node", "--id", node_id, "--listen", self.address(node_id)]
-        command += ["--data-dir", str(self.folder / "votes"), "--election-timeout", "0.4"]
+        command += ["--data-dir", str(self.folder / "votes"), "--election-timeout", str(ELECTION_TIMEOUT)]
+        command += ["--heartbeat-interval", str(HEARTBEAT_INTERVAL)]
         if node_id in FOUNDERS:
             command += [f"--peer={peer}={self.address(peer)}" for peer in FOUNDERS if peer != node_id]
         self.running[node_id] = subprocess.Popen(
@@ -75,6 +77,19 @@ class Processes:
                 return str(self.ask(node_id, "status")["why"])
             except OSError:
                 assert time.monotonic() < deadline
+
+    def wait_for_renewals(self, leader: str, count: int) -> None:
+        """Wait until the leader has renewed its lease so often, once with each heartbeat; it must not lose it."""
+        deadline = time.monotonic() + PATIENCE
+        before = 0.0
+        while count > 0:
+            assert time.monotonic() < deadline, f"{leader} has {count} renewals to go"
+            with suppress(OSError):
+                status = self.ask(leader, "status")
+                assert status["leader"] == leader, f"{leader} does not lead any more: {status}"
+                count -= status["lease_remaining"] > before
+                before = status["lease_remaining"]
+            time.sleep(HEARTBEAT_INTERVAL / 10)
 
     def agreed(self, ids: List[str]) -> str:
         """Wait until all of `ids` know the same leader and exactly these members; return the leader."""
@@ -132,11 +147,13 @@ def test_a_cluster_grows_and_shrinks_while_leaders_are_killed(processes: Process
         assert processes.running.pop(victim).wait(PATIENCE) == 0
         processes.agreed(ids)
 
-    # One that comes back with its old votes disturbs nobody.
+    # One that comes back with its old votes disturbs nobody, however often it might have campaigned.
     leader = processes.agreed(ids)
     term = processes.ask(leader, "status")["term"]
     returned = next(node_id for node_id in FOUNDERS if node_id not in ids)
     processes.start(returned)
+    assert "was removed" in processes.why(returned)
+    processes.wait_for_renewals(leader, round(5 * ELECTION_TIMEOUT / HEARTBEAT_INTERVAL))
     assert "was removed" in processes.why(returned)
     assert processes.agreed(ids) == leader
     assert processes.ask(leader, "status")["term"] == term
