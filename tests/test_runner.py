@@ -33,7 +33,8 @@ from raftlite.timing import Timing
 
 KEY = "the secret that all members share"
 PLAIN = "import sys; from raftlite.cli import main; sys.exit(main())"
-TIMING = ("--heartbeat-interval", 0.05, "--election-timeout", 0.4)
+LOYAL = ("--heartbeat-interval", 0.05, "--election-timeout", 600)  # no lease runs out while the test runs
+SHORT = ("--election-timeout", 0.4)  # for those in which one has to
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what Linux alone can do")
 
 
@@ -126,7 +127,7 @@ def start(tmp_path):
 
     def start(*command, options=("--min-nodes", 1), node_id="a", **more):
         where = ("--data-dir", tmp_path / f"{node_id}.votes")
-        wrappers.append(Wrapper(tmp_path, node_id, [*where, *TIMING, *options], command, **more))
+        wrappers.append(Wrapper(tmp_path, node_id, [*where, *LOYAL, *options], command, **more))
         return wrappers[-1]
 
     yield start
@@ -364,7 +365,8 @@ def stopped_guardian(wrapper):
 @linux
 def test_a_command_is_not_started_by_a_guardian_that_goes_on_when_the_lease_is_over(start):
     """Another member may lead by then. Under the next lease it is started at once."""
-    wrapper = start("sh", "-c", "echo $RAFTLITE_TOKEN; exec sleep 100", source=GUARDIAN_THAT_IS_STOPPED)
+    command = ("sh", "-c", "echo $RAFTLITE_TOKEN; exec sleep 100")
+    wrapper = start(*command, options=("--min-nodes", 1, *SHORT), source=GUARDIAN_THAT_IS_STOPPED)
     guardian, first = stopped_guardian(wrapper), wrapper.await_event("elected")
     wrapper.send(signal.SIGSTOP)
     over_at = boot_clock() + 0.4
@@ -516,7 +518,7 @@ def test_an_ending_fits_into_the_lease_and_no_heartbeat_that_comes_in_time_begin
 def test_a_lease_that_is_too_short_for_a_command_is_told(start):
     """Where other members promise less than this one; it would otherwise lead and do nothing, and not say why."""
     source = f"import raftlite.runner as r; r.Plan.of = lambda grace, timing: r.Plan(grace, 1000.0, 0.1); {PLAIN}"
-    wrapper = start("true", source=source)
+    wrapper = start("true", options=("--min-nodes", 1, *SHORT), source=source)
     eventually(lambda: "election_timeout must be the same on every member" in wrapper.said, "a warning")
     assert not wrapper.events("running")
     wrapper.send(signal.SIGTERM)
@@ -604,7 +606,7 @@ class Trio:
         def begin(node_id):
             peers = [part for peer, at in addresses.items() if peer != node_id for part in ("--peer", f"{peer}={at}")]
             command = (*python(ALONE), folder, takes, *then)
-            return start(*command, node_id=node_id, options=(*peers, *options), source=source)
+            return start(*command, node_id=node_id, options=(*SHORT, *peers, *options), source=source)
 
         self.begin = begin
         self.wrappers = {node_id: begin(node_id) for node_id in addresses}
