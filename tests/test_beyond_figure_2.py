@@ -947,8 +947,9 @@ def test_whoever_voted_for_the_first_leader_abstains_no_longer():
 def test_the_first_leader_itself_does_not_abstain():
     """It has voted in that election, too."""
     election = new_member("a", draw=0.0)
-    become_leader(election, now=1.0)
-    assert only(election.receive(request_vote(election, "b", term=2), 1.25)).vote_granted
+    lead(election, now=1.0)
+    assert election.membership.term == 1
+    assert only(election.receive(request_vote(election, "b", term=2), 1.0 + LEASE)).vote_granted
 
 
 def test_whoever_voted_in_a_later_election_than_the_first_goes_on_abstaining():
