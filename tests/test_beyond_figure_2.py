@@ -1079,6 +1079,15 @@ def test_a_target_that_has_missed_a_term_campaigns_for_the_one_after_the_leaders
     assert ready.saved == Saved(8, "b", members(3, 1))
 
 
+def test_a_leader_that_has_missed_a_term_takes_over_as_well():
+    """3.10: its own leadership is over; only two leaders of one term would be rivals."""
+    election = new_member("a")
+    lead(election)
+    ready = election.receive(TimeoutNow(2, "b"), 2.0)
+    assert ready.saved == Saved(3, "a", members(1, 1))
+    assert election.role is Role.CANDIDATE
+
+
 def test_a_stale_or_strange_handover_is_ignored():
     """3.10: only the leader of the current term can give up its lease for this election."""
     election = old_member("b", term=3, membership=members(3, 1, "abc", observers="o"))

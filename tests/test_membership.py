@@ -265,6 +265,15 @@ def test_a_list_may_grow_up_to_max_nodes():
     assert election.membership.voters == {"a", "b", "c"}
 
 
+def test_a_list_that_is_long_enough_is_not_made_too_short():
+    """One that is too short elects nobody, and may be corrected."""
+    enough, short = new_member("a", "abc", min_nodes=3), new_member("a", "ab", min_nodes=3)
+    ready = enough.receive(RemoveNode("c"), 0.0)
+    assert ready.events == (ChangeRefused(RemoveNode("c"), "only 2 voters would be left, and min_nodes is 3"),)
+    short.receive(RemoveNode("b"), 0.0)
+    assert (enough.membership.voters, short.membership.voters) == (set("abc"), {"a"})
+
+
 def test_a_node_does_not_remove_itself_from_its_list():
     """It would have nothing to ask with."""
     election = new_member("a")
