@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
-import struct
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Set, Tuple
+from typing import Any, Callable, Dict, List
+
+from chaos.checker import Span
+from chaos.looks import Looks
 
 from raftlite import MemberStopped, Timing
 from raftlite.clock import boot_clock
@@ -124,51 +127,26 @@ def ask_in_a_fork(_: Any = None) -> int:
 
 # --- Who led when, as the workers themselves saw it ---------------------------------------------------------------
 
-RECORD = struct.Struct("!qdd")  # a grant's token, and the first and the last instant at which its holder led
-_held: List[Any] = []
-
-
-def hold(path: str, leadership: Any) -> None:
-    note(path, "elected", leadership)
-    _held.append(leadership)
-
 
 def watch_until(folder: str, gate: str, _: Any = None) -> str:
     """A task that reads `is_leader` until the file `gate` is there, and keeps what it saw where `kill -9` leaves it."""
     member, path = current(), Path(folder, gate)
-    with open(Path(folder, f"seen-{os.getpid()}"), "w+b", buffering=0) as file:
+    with contextlib.closing(Looks(str(Path(folder, f"seen-{os.getpid()}")), create=True)) as looks:
         Path(folder, f"busy-{os.getpid()}").touch()
         while not path.exists():
             for _ in range(20):
-                watch(file, member)
+                looks.look_at(member)
                 time.sleep(0.0005)
     return member.node_id
 
 
-def watch(file: Any, member: Any) -> None:
-    """A grant never comes back to life: seen valid twice, it was so all the time between."""
-    for index, leadership in enumerate(_held[-1:], len(_held) - 1):
-        before = boot_clock()
-        leads = leadership.valid and member.is_leader and leadership.valid
-        after = boot_clock()
-        if leads:
-            known = os.pread(file.fileno(), RECORD.size, index * RECORD.size) if index in _seen else b""
-            first = RECORD.unpack(known)[1] if known else after
-            os.pwrite(file.fileno(), RECORD.pack(leadership.token, first, before), index * RECORD.size)
-            _seen.add(index)
-
-
-_seen: Set[int] = set()
-
-
-def seen(folder: str) -> List[Tuple[float, float, int, str]]:
-    """The times for which somebody led, in order: from, to, the token and who."""
+def seen(folder: str) -> List[Span]:
+    """The times for which somebody said that it led."""
     found = []
     for path in Path(folder).glob("seen-*"):
-        data = path.read_bytes()
-        for token, first, last in RECORD.iter_unpack(data[: len(data) // RECORD.size * RECORD.size]):
-            found.append((first, last, token, path.name))
-    return sorted(entry for entry in found if entry[2] and entry[1] > entry[0])
+        with contextlib.closing(Looks(str(path))) as looks:
+            found += [Span(path.name, *grant) for grant in looks.grants()]
+    return found
 
 
 # --- Callbacks that do what they should not ----------------------------------------------------------------------

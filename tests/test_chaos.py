@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import struct
+from types import SimpleNamespace
 
 import pytest
 from chaos.checker import Heal, Heard, Span, violations
@@ -20,6 +22,8 @@ from chaos.runner import Run
 from threads import PATIENCE
 
 from raftlite import Timing
+from raftlite.clock import boot_clock
+from raftlite.leadership import Leadership
 
 needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
 needs_unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this Python has no AF_UNIX")
@@ -95,6 +99,41 @@ def test_what_one_process_saw_of_its_leadership_another_reads(tmp_path):
         writer.note_look(21.0, leader=2)
         assert reader.grants() == [(1, 10.5, 12.0), (3, 20.5, 20.0)]
         assert (reader.looks, reader.looked_at, reader.true_at, reader.leader) == (1, 21.0, 20.0, 2)
+
+
+class Playing:
+    """A member that says that it leads, and from then on is in the last of these states, `(term, grant)`."""
+
+    def __init__(self, *states):
+        self._threads = [SimpleNamespace(current_term=term, _leadership=held) for term, held in states]
+        self._thread = self._threads[0]
+
+    @property
+    def is_leader(self):
+        self._thread = self._threads[-1]
+        return True
+
+
+def grant(token, expires_at=math.inf):
+    return Leadership("a", token, expires_at, boot_clock)
+
+
+@pytest.mark.parametrize("state", [(7, grant(7, expires_at=0.0)), (8, grant(7)), (7, None)])
+def test_a_member_that_says_that_it_leads_is_seen_to_whatever_it_goes_by(tmp_path, state):
+    """Its lease has run out, or it knows of a later term, or it has no grant at all."""
+    with contextlib.closing(Looks(str(tmp_path / "looks"), create=True)) as looks:
+        began_at = boot_clock()
+        assert looks.look_at(Playing(state)) and looks.look_at(Playing(state))
+        ((token, first, last),) = looks.grants()
+        assert token == 7
+        assert began_at <= first <= last <= boot_clock()
+
+
+def test_a_look_in_which_another_grant_has_begun_counts_for_neither(tmp_path):
+    with contextlib.closing(Looks(str(tmp_path / "looks"), create=True)) as looks:
+        for states in ([(1, grant(1)), (3, grant(3))], [(2, None), (3, grant(3))], [(1, grant(1)), (2, None)]):
+            assert looks.look_at(Playing(*states))
+        assert looks.grants() == []
 
 
 # --- The proxy --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import mmap
 import struct
-from typing import List, NamedTuple
+from typing import Any, List, NamedTuple
+
+from raftlite.clock import boot_clock
 
 MOST_GRANTS = 4_000  # of one process
 _NUMBER = struct.Struct("d")
@@ -19,11 +21,22 @@ _SIZE = _NUMBER.size * (len(_HEADER) + 3 * MOST_GRANTS)
 
 
 class Grant(NamedTuple):
-    """`first` is the moment after the first look that found it valid, `last` the one before the last such look."""
+    """`first` is the moment after the first look that found it true, `last` the one before the last such look."""
 
     token: int
     first: float
     last: float
+
+
+def token_of(member: Any) -> int:
+    """The token of the grant that it holds, or else its term: no grant that comes later has a lower token.
+
+    It is no public statement of the member's, only the name for one; whether it leads, `is_leader` alone says. While it
+    steps down, its term may for a moment be a successor's, and `is_leader` true on a lease that holds.
+    """
+    thread = member._thread
+    term, grant = thread.current_term, thread._leadership  # in this order, for what the first line says
+    return int(term if grant is None else grant.token)
 
 
 class Looks:
@@ -40,6 +53,15 @@ class Looks:
         self._table.close()
 
     # --- The member -------------------------------------------------------------------------------
+
+    def look_at(self, member: Any) -> bool:
+        """Ask `is_leader`, and note that it was true, whatever has become of the lease. Takes a few microseconds."""
+        token, asked_at = token_of(member), boot_clock()
+        leads = bool(member.is_leader)
+        answered_at = boot_clock()
+        if leads and token_of(member) == token:
+            self.note_true(token, asked_at, answered_at)
+        return leads
 
     def note_look(self, at: float, leader: int) -> None:
         """It has looked at this moment, and knows the leader of this number; 0 is none."""

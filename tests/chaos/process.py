@@ -62,21 +62,18 @@ class Process:
         say("elected", token=leadership.token)
 
     def _look(self) -> bool:
-        """Whether it leads. Where the lease is about to end, stays to see when."""
+        """Whether it says that it leads. Where the lease is about to end, stays to see when."""
         held = self._held
-        while self._look_once(held):
-            if held is None or held.remaining > SPIN:
+        while self._look_once():
+            if held is None or not 0 < held.remaining <= SPIN:
                 return True
         return False
 
-    def _look_once(self, held: Optional[Leadership]) -> bool:
+    def _look_once(self) -> bool:
         with self._lock:
-            asked_at = boot_clock()
-            leads = self.member.is_leader and held is not None and held.valid
-            answered_at = boot_clock()
-            if leads and held is not None:
-                self._looks.note_true(held.token, asked_at, answered_at)
-            self._looks.note_look(asked_at, self._number_of_leader())
+            began_at = boot_clock()
+            leads = self._looks.look_at(self.member)
+            self._looks.note_look(began_at, self._number_of_leader())
             return leads
 
     def _number_of_leader(self) -> int:
