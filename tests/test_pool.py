@@ -342,7 +342,7 @@ def test_callbacks_that_raise_do_not_stop_the_pool(journal):
 
 
 @pytest.mark.slow
-def test_a_callback_that_hangs_delays_neither_the_election_nor_the_end_for_long(journal, monkeypatch):
+def test_the_election_goes_on_beside_a_callback_that_hangs_and_its_worker_ends_all_the_same(journal, monkeypatch):
     monkeypatch.setattr(seat, "STOP_PATIENCE", 0.2)
     options = {"on_elected": functools.partial(pool_workers.hang, journal)}
     with noted(journal, 2, **options) as election, FORK.Pool(2, initializer=election.join) as workers:
@@ -359,6 +359,8 @@ def test_a_worker_whose_callback_stops_its_member_works_on_without_it(journal):
     with noted(journal, 2, **options) as election, FORK.Pool(2, initializer=election.join) as workers:
         wait_until(lambda: len({told["pid"] for told in events(journal, "elected")}) == 2)
         assert set(workers.map_async(pool_workers.slot, range(4)).get(PATIENCE)) <= {"w0", "w1"}
+        with FORK.Pool(1, initializer=election.join) as replacement:
+            wait_until(lambda: replacement.apply_async(pool_workers.slot).get(PATIENCE) in ("w0", "w1"), "a seat")
 
 
 def test_a_callback_that_forks_leads_on_and_its_fork_has_no_member(journal):
