@@ -11,7 +11,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Match, Optional
+from typing import Any, Callable, Dict, Iterator, List, Match, Optional, Tuple
 
 import pytest
 from children import environment
@@ -150,12 +150,31 @@ def free_ports(count: int) -> List[int]:
         return [sock.getsockname()[1] for sock in sockets]
 
 
-def one_that_prints(programs: Dict[str, Program], pattern: str) -> str:
-    """Wait until one of the programs has printed this; return its name."""
+def one_that_leads(programs: Dict[str, Program], pattern: str, after: int = 0) -> Tuple[str, int]:
+    """Wait until one of the programs has printed this, its group `token` above `after`; return its name and that token.
 
-    def look() -> Optional[str]:
+    Whether another has printed it too by then is a matter of time, but never is it the same token.
+    """
+
+    def look() -> Optional[Tuple[str, int]]:
         for program in programs.values():
             assert not program.has_ended, f"a program ended, having said:\n{program.text}"
-        return next((name for name, program in programs.items() if program.printed(pattern)), None)
+        check_tokens(programs, pattern)
+        found = [(name, token) for name, program in programs.items() for token in tokens_of(program, pattern)]
+        return next((each for each in found if each[1] > after), None)
 
-    return eventually(look, f"printed: {pattern}")
+    return eventually(look, f"printed with a token above {after}: {pattern}")
+
+
+def check_tokens(programs: Dict[str, Program], pattern: str) -> None:
+    """Each token that was printed is one program's alone, and whatever a program prints later bears no lower one."""
+    owners: Dict[int, str] = {}
+    for name, program in programs.items():
+        tokens = tokens_of(program, pattern)
+        assert tokens == sorted(tokens), f"{name} had the tokens {tokens}"
+        for token in tokens:
+            assert owners.setdefault(token, name) == name, f"both {owners[token]} and {name} had token {token}"
+
+
+def tokens_of(program: Program, pattern: str) -> List[int]:
+    return [int(match["token"]) for match in program.printed(pattern)]

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Any, Dict, Optional
 
 import pytest
-from children import environment
-from programs import PATIENCE, TOP, free_ports, run
+from programs import TOP, Program, check_tokens, free_ports, one_that_leads, run, tokens_of
+from threads import eventually
 
 
 def test_every_example_has_a_test_and_is_in_the_table() -> None:
@@ -73,48 +69,40 @@ def test_a_pool_keeps_to_its_rate_limit_also_when_the_worker_that_holds_it_is_ki
     assert float(interval.split()[-2]) >= 0.05
 
 
+ELECTED = r"elected, token (?P<token>\d+)"
+
+
 @pytest.mark.slow
-def test_three_terminals_work_one_at_a_time(tmp_path: Path) -> None:
-    """The one that works is killed, and another goes on; Ctrl-C ends the others."""
+def test_three_terminals_work_one_at_a_time(start_program: Any, tmp_path: Path) -> None:
+    """The one that works is killed, and another goes on, with a token of its own; Ctrl-C ends the others."""
     program = tmp_path / "three_terminals.py"
     source = (TOP / "examples" / "three_terminals.py").read_text(encoding="utf-8")
     for port in free_ports(3):  # another Python may run this test at the same time
         source = re.sub(r"(?<=127\.0\.0\.1:)760\d", str(port), source, count=1)
+    with_tokens = 'member.on_elected(lambda grant: print(f"elected, token {grant.token}", flush=True))'
+    source = re.sub(r"(?m)^( +)(?=member\.on_leader_changed)", rf"\1{with_tokens}\n\1", source)
     program.write_text(source[source.index("import sys") :], encoding="utf-8")
-    terminals = {name: start_terminal(program, name, tmp_path) for name in ("a", "b", "c")}
-    try:
-        first = working_among(terminals)
-        killed, _ = terminals.pop(first)
-        killed.kill()
-        killed.wait()
-        second = working_among(terminals)
-        assert second != first
-    finally:
-        for process, _ in terminals.values():
-            process.send_signal(signal.SIGINT)
-        codes = {name: process.wait(PATIENCE) for name, (process, _) in terminals.items()}
-    assert set(codes.values()) == {0}
-    assert all("Traceback" not in log.read_text(encoding="utf-8") for _, log in terminals.values())
+    terminals = {name: start_program(program, name, tmp_path) for name in ("a", "b", "c")}
+    first = working_among(terminals)
+    terminals[first].wait_for(ELECTED)
+    terminals[first].kill()
+    others = {name: terminal for name, terminal in terminals.items() if name != first}
+    working_among(others)
+    one_that_leads(others, ELECTED, after=max(tokens_of(terminals[first], ELECTED)))
+    for terminal in others.values():
+        terminal.interrupt()
+        assert terminal.wait() == 0
+    check_tokens(terminals, ELECTED)
+    assert all("Traceback" not in terminal.text for terminal in terminals.values())
 
 
-Terminal = Tuple["subprocess.Popen[str]", Path]
+def working_among(terminals: Dict[str, Program]) -> str:
+    """Wait until one of `terminals` says once more that it works, and return its name."""
+    seen = {name: len(terminal.printed("working")) for name, terminal in terminals.items()}
 
+    def look() -> Optional[str]:
+        for terminal in terminals.values():
+            assert not terminal.has_ended, terminal.text
+        return next((name for name in terminals if len(terminals[name].printed("working")) > seen[name]), None)
 
-def start_terminal(program: Path, name: str, folder: Path) -> Terminal:
-    log = folder / f"{name}.log"
-    command = [sys.executable, str(program), name, str(folder)]
-    with log.open("w") as out:
-        return subprocess.Popen(command, env=environment(), stdout=out, stderr=subprocess.STDOUT, text=True), log
-
-
-def working_among(terminals: Dict[str, Terminal]) -> str:
-    """Wait until one of `terminals` says that it works, and return its name."""
-    seen = {name: log.read_text(encoding="utf-8").count("working") for name, (_, log) in terminals.items()}
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        for name, (process, log) in terminals.items():
-            assert process.poll() is None, log.read_text(encoding="utf-8")
-            if log.read_text(encoding="utf-8").count("working") > seen[name]:
-                return name
-        threading.Event().wait(0.02)
-    raise AssertionError("nobody works")
+    return eventually(look, "working")

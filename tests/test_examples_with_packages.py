@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Match, Set
 
 import pytest
-from programs import EXAMPLES, free_ports, one_that_prints
+from programs import EXAMPLES, check_tokens, free_ports, one_that_leads, tokens_of
 from test_readme import Here, started_by_the_unit
 from threads import PATIENCE, eventually
 
@@ -93,16 +93,15 @@ def test_of_three_copies_one_works_and_another_when_it_is_killed(start_program: 
     *command, name = shlex.split(command)[2:]
     assert name == "a"
     copies = {name: start_program(EXAMPLES / f"{example}.py", *command, name) for name in "abc"}
-    works = rf"(?m)^(\w) \(pid \d+\) {does}, token (\d+)$"
-    first = one_that_prints(copies, works)
+    works = rf"(?m)^\w \(pid \d+\) {does}, token (?P<token>\d+)$"
+    first, _ = one_that_leads(copies, works)
     copies[first].kill()
-    second = one_that_prints({name: copy for name, copy in copies.items() if name != first}, works)
-    for name in set("abc") - {first}:
-        copies[name].interrupt()
-        assert copies[name].wait() == 0
-    assert first != second
-    by_token = {(token, name) for copy in copies.values() for name, token in found(copy.printed(works))}
-    assert len({token for token, _ in by_token}) == len(by_token), f"two with one token: {by_token}"
+    others = {name: copy for name, copy in copies.items() if name != first}
+    one_that_leads(others, works, after=max(tokens_of(copies[first], works)))
+    for copy in others.values():
+        copy.interrupt()
+        assert copy.wait() == 0
+    check_tokens(copies, works)
     assert "Traceback" not in "".join(copy.text for copy in copies.values())
 
 

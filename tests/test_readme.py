@@ -25,7 +25,7 @@ import pytest
 from benchmarks.peers import compare
 from benchmarks.peers.systems import DEFAULTS
 from children import environment
-from programs import PATIENCE, TOP, Program, free_ports, logged, one_that_prints, run
+from programs import PATIENCE, TOP, Program, check_tokens, free_ports, logged, one_that_leads, run, tokens_of
 from threads import eventually
 
 from raftlite import Member, SQLiteFencingGate, StaleToken, Timing
@@ -169,8 +169,10 @@ SURROUNDINGS = """
 import sys
 name, secret = sys.argv[1], "secret"
 class scheduler:
-    start, shutdown = lambda: print("begins", flush=True), lambda: print("ends", flush=True)
+    start = lambda token: print(f"begins, token {token}", flush=True)
+    shutdown = lambda: print("ends", flush=True)
 """
+BEGINS = r"begins, token (?P<token>\d+)"
 
 
 @pytest.mark.slow
@@ -179,6 +181,7 @@ def test_the_program_with_callbacks_works_on_one_of_three_machines(start_program
     for there, this in (
         ('"a", peers', "name, peers"),
         ('["a"]', "[name]"),
+        ("scheduler.start()", "scheduler.start(leadership.token)"),
         ("=5)", "=60)"),
         (" ...  ", ' print("works")'),
     ):
@@ -186,15 +189,17 @@ def test_the_program_with_callbacks_works_on_one_of_three_machines(start_program
         text = text.replace(there, this)
     (here.folder / "program.py").write_text(SURROUNDINGS + here(text), encoding="utf-8")
     programs = {name: start_program("program.py", name) for name in "abc"}
-    first = programs.pop(one_that_prints(programs, "begins"))
-    first.wait_for("works")
-    first.kill()
-    second = programs[one_that_prints(programs, "begins")]
-    second.wait_for("works")
-    for program in programs.values():
+    first, _ = one_that_leads(programs, BEGINS)
+    programs[first].wait_for("works")
+    programs[first].kill()
+    others = {name: program for name, program in programs.items() if name != first}
+    second, _ = one_that_leads(others, BEGINS, after=max(tokens_of(programs[first], BEGINS)))
+    programs[second].wait_for("works")
+    for program in others.values():
         program.interrupt()
         program.wait()
-    assert second.printed("ends")
+    assert programs[second].printed("ends")
+    check_tokens(programs, BEGINS)
 
 
 @pytest.fixture
@@ -551,16 +556,22 @@ def test_the_command_of_the_readme_runs_on_one_of_three_machines(start_program: 
     runs_on_one_after_the_other(wrappers)
 
 
+RUNS = r"runs for (?P<name>\w+), token (?P<token>\d+), term (?P=token)\b"
+
+
 def runs_on_one_after_the_other(wrappers: Dict[str, Program]) -> None:
     """And `kill -9` and TERM each move it."""
-    first = one_that_prints(wrappers, "runs for")
-    assert wrappers[first].printed(rf"runs for {first}, token (\d+), term \1\b")
-    wrappers.pop(first).kill()
-    second = one_that_prints(wrappers, "runs for")
-    for wrapper in wrappers.values():
+    first, _ = one_that_leads(wrappers, RUNS)
+    wrappers[first].kill()
+    others = {name: wrapper for name, wrapper in wrappers.items() if name != first}
+    one_that_leads(others, RUNS, after=max(tokens_of(wrappers[first], RUNS)))
+    for wrapper in others.values():
         wrapper.terminate()
         assert wrapper.wait() == 0 or "because the lease was running out" in wrapper.text  # a machine that is busy
-    assert second != first
+    check_tokens(wrappers, RUNS)
+    for name, wrapper in wrappers.items():
+        assert {match["name"] for match in wrapper.printed(RUNS)} <= {name}
+        assert len(wrapper.printed(RUNS)) == len(wrapper.printed("runs for"))
 
 
 def configured(here: Here) -> Path:
