@@ -78,6 +78,21 @@ def test_what_cannot_be_done_is_said(lab):
     lab.watched.forgive("409")
 
 
+def followers(lab):
+    return [n for n in lab.lab.nodes if n != lab.lab.leader()]
+
+
+def test_buttons_act_on_the_member_that_is_selected_now(lab):
+    """Two followers have the same buttons by name, so that nothing seems to have to change with the selection."""
+    page, (first, second, *_) = lab.page, followers(lab)
+    for n in (first, second):
+        page.keyboard.press(n[1])
+        expect(page.locator("#inspector-title")).to_have_text(f"{n} · follower")
+    button(page.locator("#inspector"), "Stop").click()
+    eventually(lab.faults, "stopped")
+    assert [(fault["op"], fault["n"]) for fault in lab.faults()] == [("kill", second)]
+
+
 # --- Links --------------------------------------------------------------------------------------------
 
 
@@ -164,6 +179,22 @@ def test_delay_and_loss_are_set(lab):
 # --- Messages -----------------------------------------------------------------------------------------
 
 
+def test_buttons_act_on_the_message_that_is_selected_now(lab):
+    page = lab.page
+    page.keyboard.press("Space")
+    expect(page.locator("#live")).to_have_text("Clock stands", timeout=PATIENCE)
+    while len(lab.lab.view().in_flight) < 2:
+        lab.lab.step()
+    first, second, *_ = lab.lab.view().in_flight
+    page.wait_for_function("last => raftlite.app.frame.i === last", arg=lab.session.trace.last)
+    for m in (first, second):
+        page.evaluate("m => raftlite.app.selectMessage(m)", m)
+        expect(page.locator("#inspector-title")).to_have_text(re.compile(f"message {m}$"))
+    button(page, "Drop").click()
+    eventually(lab.faults, "dropped")
+    assert [(fault["op"], fault["m"]) for fault in lab.faults()] == [("drop", second)]
+
+
 def test_message_in_flight_is_held_and_dropped(lab):
     page = lab.page
     page.keyboard.press("Space")
@@ -219,6 +250,20 @@ def test_keys_do_nothing_to_the_cluster_from_the_past(lab):
     page.keyboard.press("x")
     eventually(lab.faults, "stopped by the key, in the present")
     assert [fault["op"] for fault in lab.faults()] == ["kill"]
+
+
+def test_no_group_is_cut_off_from_the_past(lab):
+    page = lab.page
+    page.keyboard.press("ArrowLeft")
+    for keys in ("g", "1", "Enter"), ("g",):
+        for key in keys:
+            page.keyboard.press(key)
+    button(page, "Everybody from everybody").click()
+    expect(page.locator("#toast")).to_contain_text("This is the past")
+    page.keyboard.press("End")
+    page.keyboard.press("h")
+    eventually(lab.faults, "healed, in the present")
+    assert [fault["op"] for fault in lab.faults()] == ["heal"]
 
 
 def test_clock_stands_and_is_stepped(lab):

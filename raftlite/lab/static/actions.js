@@ -36,7 +36,7 @@
   function button(action, act) {
     const element = html("button", { type: "button", title: action.title || null }, action.label);
     if (action.key) element.append(html("kbd", { "aria-hidden": "true" }, action.key));
-    element.addEventListener("click", () => act.post(action.op));
+    element.addEventListener("click", () => act.command(action.op));
     return element;
   }
 

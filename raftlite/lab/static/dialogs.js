@@ -80,7 +80,7 @@
       byId("group-dialog").querySelector(".presets").append(...presets.map(([preset, label]) => {
         const button = html("button", { type: "button" }, label);
         button.addEventListener("click", () => {
-          this.app.post({ op: "partition", preset });
+          this.app.command({ op: "partition", preset });
           byId("group-dialog").close("");
         });
         return button;
@@ -91,7 +91,7 @@
       });
       this.whenClosed("group-dialog", () => {
         const rest = this.app.ids.filter((n) => !this.chosen.has(n));
-        if (this.chosen.size && rest.length) this.app.post({ op: "partition", groups: [[...this.chosen], rest] });
+        if (this.chosen.size && rest.length) this.app.split([[...this.chosen], rest]);
       });
     }
 

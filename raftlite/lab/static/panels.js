@@ -105,7 +105,7 @@
     }
 
     show(actions, frame) {
-      const wanted = actions.map(({ label }) => label).join("\n");
+      const wanted = JSON.stringify(actions); // not only their names: each acts on one member or message
       if (wanted !== this.shown) {
         this.shown = wanted;
         this.buttons.replaceChildren(...actions.map((action) => raftlite.actions.button(action, this.act)));
