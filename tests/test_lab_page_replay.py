@@ -188,6 +188,17 @@ def test_selected_line_of_the_diagram_is_explained(replay, trace):
     expect(page.locator("#inspector-title")).to_contain_text("message")
 
 
+def test_key_that_is_held_down_is_pressed_once(replay, trace):
+    """A scene would run through its stops otherwise; only moments and settings go on."""
+    page = replay("#i=100")
+    for key in ("v", "ArrowRight"):
+        page.keyboard.down(key)
+        page.keyboard.down(key)
+        page.keyboard.up(key)
+    expect(page.get_by_role("tab", name="Table")).to_have_attribute("aria-selected", "true")
+    assert page.evaluate("raftlite.app.time.i") == 102
+
+
 # --- It keeps still -----------------------------------------------------------------------------------
 
 COUNT_FRAMES = """

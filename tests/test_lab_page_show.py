@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 # Which stop of which scene the page knows of, and whether the next one may come.
 STOP = "JSON.stringify([raftlite.app.source.run, raftlite.app.source.answer.scene?.position])"
+POSITION = "position => (({scene}) => scene && scene.position === position)(raftlite.app.source.answer)"
 READY = "() => (({scene}) => !scene || scene.waiting || scene.done)(raftlite.app.source.answer)"
 
 
@@ -69,16 +70,28 @@ def test_scene_is_begun_again_and_the_remote_works_while_its_list_has_the_keyboa
         page = lab.page
         page.locator(".choose").focus()
         page.keyboard.press("PageDown")
-        page.wait_for_function("() => (({scene}) => scene && scene.position === 1)(raftlite.app.source.answer)")
+        page.wait_for_function(POSITION, arg=1)
         first = session.player
         assert first.scene.name == "cold-start"
         page.locator(".again").click()
-        expect(page.locator(".again")).to_be_hidden(timeout=PATIENCE)
+        page.wait_for_function(POSITION, arg=0)
         assert session.player is not first
         assert (session.player.scene.name, session.player.position) == ("cold-start", 0)
         titles = page.locator(".choose optgroup").nth(0).locator("option")
         assert titles.count() == len(SHOW)
         assert titles.nth(2).text_content() == "3  The leader dies"
+
+
+def test_scene_is_begun_again_with_as_many_members(watch):
+    session = Session(real_lab)
+    session.scene("even-or-odd", 3)
+    with shown(session, watch()) as lab:
+        lab.page.keyboard.press("PageDown")
+        lab.page.locator(".again").click()
+        lab.page.wait_for_function(POSITION, arg=0)
+        assert session.player.scene.name == "even-or-odd" and session.lab.nodes == ["n1", "n2", "n3"]
+
+
 
 
 def test_question_is_answered_by_what_happens(watch):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import threading
 
 import pytest
 from lab_pages import Browser, virtual_lab
+from threads import PATIENCE, eventually, is_inside
 
 from raftlite.lab.page import offline_page
 from raftlite.lab.session import Session
@@ -205,6 +207,52 @@ def test_show_goes_from_scene_to_scene(browser):
     assert checks and all(check["ok"] for check in checks)
     browser.do("next")
     assert browser.get("/trace").said["scene"]["name"] == show[1]
+
+
+def test_next_that_is_pressed_twice_at_the_end_of_a_scene_begins_one_scene(browser):
+    """The second comes from a page that has not seen the new scene yet, and must not begin that one's first stop."""
+    browser.do("scene", name="cold-start")
+    run = browser.get("/trace").said["run"]
+    while not browser.session.player.done:
+        browser.do("next", run=run)
+        assert browser.session.player.wait(20)
+    assert browser.do("next", run=run).status == 200
+    again = browser.do("next", run=run)
+    assert (again.status, again.said["error"]) == (409, "wait: another cluster has just begun")
+    scene = browser.get("/trace").said["scene"]
+    assert (scene["name"], scene["position"]) == ("heartbeats", 0)
+
+
+def test_next_that_comes_amid_the_change_of_scenes_does_not_begin_the_show_anew(browser, monkeypatch):
+    """The scene before is over then, the next one is not there yet, and the show would have to begin."""
+    session = browser.session
+    session.scene("leader-dies")
+    monkeypatch.setattr(type(session.player), "done", True)
+    second = threading.Thread(target=lambda: answers.append(browser.do("next")))
+    make, answers = session._make_lab, []
+
+    def make_slowly(**settings):
+        second.start()
+        eventually(lambda: is_inside(second, "_swap"), "waiting for the first")
+        return make(**settings)
+
+    monkeypatch.setattr(session, "_make_lab", make_slowly)
+    assert browser.do("next").status == 200
+    second.join(PATIENCE)
+    assert [answer.status for answer in answers] == [409]
+    assert session.player.scene.name == "split-vote"
+
+
+def test_scene_is_begun_again_with_as_many_members(browser):
+    assert browser.do("again").status == 409
+    browser.session.scene("even-or-odd", 3)
+    run = browser.get("/trace").said["run"]
+    browser.do("next")
+    assert browser.do("again", run=run).status == 200
+    said = browser.get("/trace").said
+    assert said["header"]["nodes"] == ["n1", "n2", "n3"] and said["run"] != run
+    assert (said["scene"]["name"], said["scene"]["position"]) == ("even-or-odd", 0)
+    assert browser.do("again", run=run).status == 409
 
 
 def test_free_play_ends_a_scene(browser):

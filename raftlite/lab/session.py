@@ -18,6 +18,7 @@ from raftlite.lab.stage import LabClosed
 from raftlite.lab.trace import Trace, View
 
 MOST_RECORDS = 5_000  # in one answer
+TOO_LATE = "wait: another cluster has just begun"
 FEWEST_NODES, MOST_NODES = 2, 9  # of a cluster that is started from the page: each has a digit
 
 MakeLab = Callable[..., Lab]
@@ -54,13 +55,16 @@ class Session:
         """A new cluster and no scene. Raises what `Lab` raises; the cluster before has ended then all the same."""
         self._swap(lambda run: self._begin(run, settings, None))
 
-    def scene(self, name: str, nodes: Optional[int] = None) -> None:
-        """A new cluster, made for the scene of that name. Raises `ConfigError` for one that there is not."""
+    def scene(self, name: str, nodes: Optional[int] = None, instead_of: Optional[int] = None) -> None:
+        """A new cluster, made for the scene of that name. Raises `ConfigError` for one that there is not.
+
+        With `instead_of`, only in the place of the run of that number: raises `Refused` where that is over already.
+        """
         scene = SCENES.get(name)
         if scene is None:
             raise ConfigError(f"there is no scene {name[:60]!r}: they are {', '.join(SCENES)}")
         settings = scene.settings() if nodes is None else scene.settings(nodes=nodes)
-        self._swap(lambda run: self._begin(run, settings, scene))
+        self._swap(lambda run: self._begin(run, settings, scene), instead_of)
 
     def replay(self, trace: Trace, name: str = "") -> None:
         """Nothing live: what is in `trace`."""
@@ -77,8 +81,10 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _swap(self, begin: Callable[[int], _Shown]) -> None:
+    def _swap(self, begin: Callable[[int], _Shown], instead_of: Optional[int] = None) -> None:
         with self._swapping:
+            if instead_of not in (None, self._shown.run):  # it was asked for twice, and the first time was enough
+                raise Refused(TOO_LATE)
             self._end()
             self._shown = begin(self._shown.run + 1)
 
@@ -110,7 +116,7 @@ class Session:
         now = trace.t if lab is None else lab.now
         view = View(trace.header) if lab is None else lab.view()
         return {
-            "run": f"{self._id}-{run}",
+            "run": self._run_name(run),
             "name": name,
             "header": trace.header,
             "live": lab is not None,
@@ -172,16 +178,34 @@ class Session:
         else:
             self.fresh()
 
-    def _next(self, _: Arguments) -> None:
+    def _asked(self, arguments: Arguments) -> _Shown:
+        """What is looked at, which is what the page must have seen that asks: "run" is its name for it."""
+        shown = self._shown
+        if arguments.get("run", self._run_name(shown.run)) != self._run_name(shown.run):
+            raise Refused(TOO_LATE)
+        return shown
+
+    def _run_name(self, run: int) -> str:
+        return f"{self._id}-{run}"
+
+    def _again(self, arguments: Arguments) -> None:
+        """The scene from its beginning, with as many members."""
+        run, _, _, lab, player = self._asked(arguments)
+        if lab is None or player is None:
+            raise Refused("choose a scene first")
+        self.scene(player.scene.name, len(lab.nodes), instead_of=run)
+
+    def _next(self, arguments: Arguments) -> None:
         """The next stop; after the last one the next scene of the show, whose first stop is begun by another call."""
-        player = self.player
+        shown = self._asked(arguments)
+        player = shown.player
         if player is None:
-            self.scene(SHOW[0])
+            self.scene(SHOW[0], instead_of=shown.run)
         elif player.done:
             following = SHOW[SHOW.index(player.scene.name) + 1 :] if player.scene.name in SHOW else []
             if not following:
                 raise Refused("this was the last stop: choose another scene")
-            self.scene(following[0])
+            self.scene(following[0], instead_of=shown.run)
         elif not player.next():
             raise Refused("wait: this stop is not over")
 
@@ -215,6 +239,7 @@ def _has_own_clock(lab: Optional[Lab]) -> bool:
 _OWN: Dict[str, Callable[[Session, Arguments], None]] = {
     "reset": Session._reset,
     "scene": Session._choose,
+    "again": Session._again,
     "next": Session._next,
     "autoplay": Session._autoplay,
     "align": Session._align,

@@ -278,8 +278,13 @@
     }
 
     nextStop() {
-      if (this.isLive) this.post({ op: "next" });
+      if (this.isLive) this.post({ op: "next", run: this.source.run });
       else this.stepNote(1);
+    }
+
+    /** The scene from its beginning, with as many members as it has now. */
+    again() {
+      this.post({ op: "again", run: this.source.run });
     }
 
     previousStop() {

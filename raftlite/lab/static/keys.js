@@ -7,6 +7,7 @@
   const isOfRemote = (target, key) => target.tagName === "SELECT" && /^(PageDown|PageUp|\.)$/.test(key);
   const usesKey = (target, key) => (key === " " || key === "Enter") && target.closest("button, a, [role=button], summary, input, select");
   const usesArrow = (target) => target.matches("[role=tab], input, select");
+  const mayRepeat = (key) => /^Arrow|^[-+=[\]]$/.test(key); // while it is held down; anything else is done once
 
   class Keys {
     constructor(app) {
@@ -22,6 +23,7 @@
       if ((isWriting(target) && !isOfRemote(target, key)) || usesKey(target, key)) return;
       if (/^Arrow/.test(key) && usesArrow(target)) return;
       if (key.length === 1 && key !== " " && !this.areLettersKeys && key !== "?") return;
+      if (event.repeat && !mayRepeat(key)) return key === "Tab" ? undefined : event.preventDefault();
       const done = this.ofPair(key) || this.ofDigit(key) || this.of(key, event.shiftKey);
       if (done) event.preventDefault();
     }

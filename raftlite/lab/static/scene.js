@@ -15,7 +15,7 @@
       this.choose.addEventListener("change", () => act.post({ op: "scene", name: this.choose.value }));
       this.next.addEventListener("click", () => act.nextStop());
       this.previous.addEventListener("click", () => act.previousStop());
-      this.again.addEventListener("click", () => act.post({ op: "scene", name: this.choose.value }));
+      this.again.addEventListener("click", () => act.again());
       this.auto.addEventListener("click", () => act.post({ op: "autoplay", on: this.auto.getAttribute("aria-pressed") !== "true" }));
     }
 
