@@ -176,6 +176,26 @@ def test_delay_and_loss_are_set(lab):
     assert lab.lab.loss_rate == 0.5 and lab.lab.delay_range == (0.48, 0.72)
 
 
+def test_sliders_show_the_cluster_and_not_what_they_were_set_to(lab):
+    """They keep the keyboard otherwise, and what is being set by hand must not be changed under it."""
+    page, slider = lab.page, lab.page.get_by_label("Loss")
+    slider.fill("50")
+    expect(page.locator("#loss-value")).to_have_text("50 %", timeout=PATIENCE)
+    lab.lab.loss(0.2)
+    expect(slider).to_have_value("20", timeout=PATIENCE)
+    slider.focus()
+    lab.session.fresh()
+    expect(slider).to_have_value("0", timeout=PATIENCE)
+
+
+def test_slider_that_is_set_by_the_keyboard_keeps_it(lab):
+    page = lab.page
+    page.get_by_label("Loss").focus()
+    for share in ("5 %", "10 %"):
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#loss-value")).to_have_text(share, timeout=PATIENCE)
+
+
 # --- Messages -----------------------------------------------------------------------------------------
 
 

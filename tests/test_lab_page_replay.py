@@ -188,6 +188,14 @@ def test_selected_line_of_the_diagram_is_explained(replay, trace):
     expect(page.locator("#inspector-title")).to_contain_text("message")
 
 
+def test_remote_control_works_while_something_is_looked_for(replay, trace):
+    page = replay("#i=1")
+    page.get_by_label("Find in the log").focus()
+    page.keyboard.press("PageDown")
+    first = next(r["i"] for r in trace.records if r.get("kind") == "narration")
+    page.wait_for_function("i => raftlite.app.time.i === i", arg=first)
+
+
 def test_key_that_is_held_down_is_pressed_once(replay, trace):
     """A scene would run through its stops otherwise; only moments and settings go on."""
     page = replay("#i=100")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from lab_browser import PATIENCE, chromium, expect, lab, real_lab, shown, watch  # noqa: F401  # fixtures too
+from threads import eventually
 
 from raftlite.lab.export import shiviz
 from raftlite.lab.scenes import SHOW
@@ -90,6 +91,49 @@ def test_scene_is_begun_again_with_as_many_members(watch):
         lab.page.locator(".again").click()
         lab.page.wait_for_function(POSITION, arg=0)
         assert session.player.scene.name == "even-or-odd" and session.lab.nodes == ["n1", "n2", "n3"]
+
+
+@pytest.mark.parametrize("is_other", [True, False], ids=["another", "the same"])
+def test_keys_are_those_of_the_page_once_a_scene_was_chosen_with_the_mouse(watch, is_other):
+    """End would take the last scene of the list, and begin it; also where the mouse has only opened the list."""
+    session = Session(real_lab)
+    session.scene("cold-start")
+    with shown(session, watch()) as lab:
+        page, choose = lab.page, lab.page.locator(".choose")
+        choose.dispatch_event("pointerdown")
+        choose.focus()
+        if is_other:
+            choose.select_option("leader-dies")
+            page.wait_for_function("() => raftlite.app.runs === 2 && raftlite.app.frame.sceneName === 'leader-dies'")
+        for key in ("End", "Home", "End", "ArrowDown", "End", "h"):
+            page.keyboard.press(key)
+        page.keyboard.press("+")
+        eventually(lambda: lab.lab.view().scale == 0.1, "faster")
+        page.keyboard.press("PageDown")
+        page.wait_for_function(POSITION, arg=1)
+        assert session.player.scene.name == ("leader-dies" if is_other else "cold-start")
+
+
+def test_scene_is_looked_for_with_the_arrows_and_begun_by_enter(watch):
+    session = Session(real_lab)
+    session.scene("cold-start")
+    with shown(session, watch()) as lab:
+        page, choose = lab.page, lab.page.locator(".choose")
+        choose.focus()
+        page.keyboard.press("ArrowDown")
+        expect(choose).to_have_value("heartbeats")
+        page.keyboard.press("Escape")
+        expect(choose).to_have_value("cold-start")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        expect(choose).to_have_value("leader-dies")
+        page.keyboard.press("Tab")
+        expect(choose).to_have_value("cold-start")
+        choose.focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        page.wait_for_function("() => raftlite.app.frame.sceneName === 'heartbeats'")
+        assert page.evaluate("raftlite.app.runs") == 2, "another scene was begun on the way"
 
 
 

@@ -24,10 +24,10 @@
     click("change-on", () => app.stepChange(1));
     click("live", () => app.goLive());
     click("back", () => app.goLive());
-    byId("speed").addEventListener("change", () => app.setSpeed(Number(byId("speed").value)));
-    byId("delay").addEventListener("change", () => app.setDelay(Number(byId("delay").value)));
-    byId("loss").addEventListener("change", () => app.post({ op: "loss", p: Number(byId("loss").value) / 100 }));
-    byId("window").addEventListener("change", () => {
+    raftlite.whenSet(byId("speed"), () => app.setSpeed(Number(byId("speed").value)));
+    raftlite.whenSet(byId("delay"), () => app.setDelay(Number(byId("delay").value)));
+    raftlite.whenSet(byId("loss"), () => app.command({ op: "loss", p: Number(byId("loss").value) / 100 }));
+    raftlite.whenSet(byId("window"), () => {
       app.spacetime.shown = Number(byId("window").value);
       app.spacetime.resize();
     });

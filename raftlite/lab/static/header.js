@@ -32,6 +32,7 @@
       if (!isLive && header.backend) parts.push(`made with ${BACKENDS[header.backend] || header.backend}`);
       if (header.seed !== null && header.seed !== undefined) parts.push(`seed ${header.seed}`);
       text(byId("about"), parts.join(" · "));
+      for (const id of ["speed", "delay", "loss"]) byId(id).blur(); // or it would go on showing what it was set to before
       document.title = `raftlite lab${answer.name ? ` · ${answer.name}` : ""}`;
     }
 

@@ -1,10 +1,11 @@
 /* What each key does. A remote control sends Page Down, Page Up and the full stop, which no list needs that has the
- * keyboard since something was chosen from it. */
+ * keyboard; a field that is written into has no use for the first two.
+ */
 "use strict";
 
 (function (raftlite) {
   const isWriting = (target) => /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) && !/^(checkbox|radio|range|button)$/.test(target.type || "");
-  const isOfRemote = (target, key) => target.tagName === "SELECT" && /^(PageDown|PageUp|\.)$/.test(key);
+  const isOfRemote = (target, key) => /^Page(Down|Up)$/.test(key) || (target.tagName === "SELECT" && key === ".");
   const usesKey = (target, key) => (key === " " || key === "Enter") && target.closest("button, a, [role=button], summary, input, select");
   const usesArrow = (target) => target.matches("[role=tab], input, select");
   const mayRepeat = (key) => /^Arrow|^[-+=[\]]$/.test(key); // while it is held down; anything else is done once
@@ -13,6 +14,8 @@
     constructor(app) {
       this.app = app;
       this.pair = null; // the members whose link is to be cut, while their digits come
+      this.clicked = null; // what has the keyboard only because it was clicked at
+      document.addEventListener("pointerdown", (event) => (this.clicked = event.target), true);
       document.addEventListener("keydown", (event) => this.press(event));
     }
 
@@ -20,12 +23,19 @@
       const { key, target } = event;
       if (!this.app.frame) return; // nothing is there yet
       if (event.ctrlKey || event.metaKey || this.app.dialogs.isOpen || event.defaultPrevented) return;
-      if ((isWriting(target) && !isOfRemote(target, key)) || usesKey(target, key)) return;
-      if (/^Arrow/.test(key) && usesArrow(target)) return;
+      if (key === "Tab") this.clicked = null;
+      if (this.isOfTarget(target, key)) return;
       if (key.length === 1 && key !== " " && !this.areLettersKeys && key !== "?") return;
       if (event.repeat && !mayRepeat(key)) return key === "Tab" ? undefined : event.preventDefault();
       const done = this.ofPair(key) || this.ofDigit(key) || this.of(key, event.shiftKey);
       if (done) event.preventDefault();
+    }
+
+    /** Whether what has the keyboard needs the key itself; a list that was only clicked at does not. */
+    isOfTarget(target, key) {
+      if (target.tagName === "SELECT" && target === this.clicked) return false;
+      if ((isWriting(target) && !isOfRemote(target, key)) || usesKey(target, key)) return true;
+      return /^Arrow/.test(key) && usesArrow(target);
     }
 
     get areLettersKeys() {
@@ -97,5 +107,48 @@
     }
   }
 
-  raftlite.Keys = Keys;
+  /** `take` is called when `control` is set. The keyboard goes back to the page, unless it was set by the keyboard. */
+  function whenSet(control, take) {
+    const is = watched(control);
+    control.addEventListener("change", () => {
+      take();
+      if (!is.byKey) control.blur();
+    });
+  }
+
+  /** The same for a list with which the arrows only look for something: Enter takes it, and whoever leaves does not. */
+  function whenChosen(list, take, now) {
+    const is = watched(list);
+    let isSought = false;
+    const leave = () => {
+      if (isSought) list.value = now();
+      isSought = false;
+    };
+    list.addEventListener("change", () => {
+      isSought = is.byKey;
+      if (isSought) return;
+      take(list.value);
+      list.blur();
+    });
+    list.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") leave();
+      if (event.key !== "Enter" || !isSought) return;
+      event.preventDefault();
+      isSought = false;
+      take(list.value);
+    });
+    list.addEventListener("blur", leave);
+    return () => isSought;
+  }
+
+  /** Whether a control is being set by keys. Those that open a list do not choose from it. */
+  function watched(control) {
+    const is = { byKey: false };
+    control.addEventListener("pointerdown", () => (is.byKey = false));
+    control.addEventListener("keydown", ({ key }) => (is.byKey = key !== " " && key !== "Enter"));
+    control.addEventListener("blur", () => (is.byKey = false));
+    return is;
+  }
+
+  Object.assign(raftlite, { Keys, whenSet, whenChosen });
 })((window.raftlite = window.raftlite || {}));

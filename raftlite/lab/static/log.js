@@ -29,7 +29,7 @@
         return html("label", { class: "chip" }, box, html("span", {}, label));
       });
       this.nodes = html("select", { "aria-label": "Member in the log" });
-      this.nodes.addEventListener("change", () => this.filter(() => (this.node = this.nodes.value)));
+      raftlite.whenSet(this.nodes, () => this.filter(() => (this.node = this.nodes.value)));
       const search = html("input", { type: "search", placeholder: "find", "aria-label": "Find in the log" });
       search.addEventListener("input", () => this.filter(() => (this.wanted = search.value.trim().toLowerCase())));
       return html("div", { class: "filters", role: "group", "aria-label": "Filters of the log" }, ...boxes, this.nodes, search);

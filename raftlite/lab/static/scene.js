@@ -12,7 +12,7 @@
         answers: part("answers"), answer: part("answer-given"), checks: part("checks"), next: part("next"), previous: part("previous"), again: part("again"), auto: part("auto"),
       });
       this.scenes = new Map();
-      this.choose.addEventListener("change", () => act.post({ op: "scene", name: this.choose.value }));
+      this.isSought = raftlite.whenChosen(this.choose, (name) => act.post({ op: "scene", name }), () => this.playing);
       this.next.addEventListener("click", () => act.nextStop());
       this.previous.addEventListener("click", () => act.previousStop());
       this.again.addEventListener("click", () => act.again());
@@ -43,7 +43,8 @@
       this.shown = state;
       const told = this.scenes.get(name);
       set(this.element, { class: `panel scene${narration ? " told" : ""}${answered ? " with-answer" : ""}` });
-      this.choose.value = this.scenes.has(name) ? name : "";
+      this.playing = this.scenes.has(name) ? name : "";
+      if (!this.isSought()) this.choose.value = this.playing;
       this.choose.hidden = !this.scenes.size;
       if (this.free) text(this.free, scene || frame.isServed ? "Free play" : "This recording");
       text(this.title, told ? told.title : name || (this.scenes.size ? "" : "Recording"));
