@@ -286,6 +286,30 @@ def test_no_group_is_cut_off_from_the_past(lab):
     assert [fault["op"] for fault in lab.faults()] == ["heal"]
 
 
+def test_new_cluster_begins_in_the_present_whatever_was_looked_at_before(lab):
+    page = lab.page
+    page.keyboard.press("ArrowLeft")
+    expect(page).to_have_url(re.compile("#i="))
+    lab.session.fresh()
+    page.wait_for_function("() => raftlite.app.runs === 2 && raftlite.app.isPlaced")
+    expect(page.locator("#live")).to_have_text("Live")
+    expect(page.locator("#banner")).to_be_hidden()
+    expect(page).to_have_url(lab.url)
+
+
+def test_picture_that_fails_is_not_the_last(lab):
+    lab.page.evaluate(
+        """() => {
+            const {ring} = raftlite.app;
+            const draw = ring.draw;
+            ring.draw = () => { ring.draw = draw; throw new Error('only once'); };
+        }"""
+    )
+    lab.page.wait_for_function("i => raftlite.app.time.i > i + 20", arg=lab.session.trace.last)
+    assert [text for text in lab.watched.complaints if "only once" in text]
+    lab.watched.complaints.clear()
+
+
 def test_clock_stands_and_is_stepped(lab):
     page = lab.page
     page.keyboard.press(".")

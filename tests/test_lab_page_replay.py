@@ -9,6 +9,7 @@ import re
 import pytest
 from lab_browser import chromium, expect, replay, shown, trace, watch  # noqa: F401  # fixtures too
 
+from raftlite.lab import Lab
 from raftlite.lab.session import Session
 from raftlite.lab.trace import Trace, fold, loads
 
@@ -188,6 +189,15 @@ def test_selected_line_of_the_diagram_is_explained(replay, trace):
     expect(page.locator("#inspector-title")).to_contain_text("message")
 
 
+def test_link_to_a_part_of_the_page_leaves_the_moment_alone(replay, trace):
+    page = replay("#i=120")
+    page.evaluate("() => { window.changed = new Promise((done) => addEventListener('hashchange', () => done(1))); }")
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    page.evaluate("window.changed")
+    assert page.url.endswith("#views") and page.evaluate("raftlite.app.time.i") == 120
+
+
 def test_remote_control_works_while_something_is_looked_for(replay, trace):
     page = replay("#i=1")
     page.get_by_label("Find in the log").focus()
@@ -205,6 +215,26 @@ def test_key_that_is_held_down_is_pressed_once(replay, trace):
         page.keyboard.up(key)
     expect(page.get_by_role("tab", name="Table")).to_have_attribute("aria-selected", "true")
     assert page.evaluate("raftlite.app.time.i") == 102
+
+
+def test_ring_of_other_members_is_drawn_when_it_is_seen_again(trace, watch):
+    """It was hidden by the table when they came."""
+    with Lab(7, backend="virtual", seed=1) as other:
+        other.elected()
+        other.cut("n6", "n7")
+    session = Session(lambda **_: None)
+    session.replay(trace)
+    with shown(session, watch()) as shown_page:
+        page = shown_page.page
+        page.keyboard.press("v")
+        session.replay(other.trace)
+        page.wait_for_function("last => raftlite.app.recording.last === last", arg=other.trace.last)
+        page.keyboard.press("End")
+        page.keyboard.press("v")
+        expect(page.locator("#ring [data-node]")).to_have_count(7)
+        expect(page.locator("#ring .link.cut")).to_have_count(1)
+
+
 
 
 # --- It keeps still -----------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ import pytest
 from lab_browser import PATIENCE, chromium, expect, lab, real_lab, shown, watch  # noqa: F401  # fixtures too
 from threads import eventually
 
+from raftlite.lab import Lab
 from raftlite.lab.export import shiviz
-from raftlite.lab.scenes import SHOW
+from raftlite.lab.scenes import SCENES, SHOW, Play
 from raftlite.lab.session import Session
-from raftlite.lab.trace import lint, load, loads
+from raftlite.lab.trace import Trace, lint, load, loads
 
 pytestmark = pytest.mark.slow
 
@@ -136,6 +137,28 @@ def test_scene_is_looked_for_with_the_arrows_and_begun_by_enter(watch):
         assert page.evaluate("raftlite.app.runs") == 2, "another scene was begun on the way"
 
 
+def asked() -> Trace:
+    """The scene of the leader that dies, up to its first question."""
+    scene = SCENES["leader-dies"]
+    with Lab(**scene.settings(), backend="virtual", seed=3) as lab:
+        Play(scene, lab).next()
+        return lab.trace
+
+
+def test_prediction_is_of_one_cluster(watch):
+    """The records of the next one may have the same numbers."""
+    session, trace = Session(lambda **_: None), asked()
+    session.replay(trace)
+    with shown(session, watch()) as lab:
+        page = lab.page
+        for run in (1, 2):
+            page.wait_for_function("run => raftlite.app.runs === run && raftlite.app.isPlaced", arg=run)
+            page.keyboard.press("End")
+            expect(page.locator(".question")).to_have_text("Who will lead next?")
+            expect(page.locator(".answer[aria-pressed=true]")).to_have_count(0)
+            page.locator(".answer").first.click()
+            expect(page.locator(".answer[aria-pressed=true]")).to_have_count(1)
+            session.replay(trace)
 
 
 def test_question_is_answered_by_what_happens(watch):

@@ -18,6 +18,7 @@
       this.source = trace ? new raftlite.Inside(this, trace) : new raftlite.Server(this);
       this.time = new raftlite.Time(this.source);
       this.ids = [];
+      this.runs = 0; // clusters and recordings that this page has shown
       this.selected = null;
       this.selectedMessage = null;
       this.cost = 0;
@@ -61,17 +62,18 @@
       this.selected = null;
       this.selectedMessage = null;
       this.said = 0;
+      this.runs++;
       this.isPlaced = false;
-      for (const part of [this.ring, this.spacetime, this.lanes, this.table, this.log]) part.reset(header);
+      for (const part of [this.ring, this.spacetime, this.lanes, this.table, this.log, this.scene]) part.reset(header);
       this.header.reset(header, answer);
       byId("cluster").hidden = !this.isServed;
     }
 
     records(answer) {
       this.recording.add(answer.events);
-      if (!this.isPlaced && (answer.last === undefined || this.recording.last >= answer.last)) this.goToPlace();
-      const { paused, live, scale, scene, remark } = answer;
-      const state = JSON.stringify([paused, live, scale, scene, remark]);
+      if (!this.isPlaced && (answer.last === undefined || this.recording.last >= answer.last)) this.beginAtPlace();
+      const { paused, live, scale, scene, remark, unwritten } = answer;
+      const state = JSON.stringify([paused, live, scale, scene, remark, unwritten]);
       const isNew = answer.events.length > 0 || state !== this.state || !this.frame;
       if (isNew && !this.timer) this.drawSoon(); // else the next picture is due anyway
       this.state = state;
@@ -93,11 +95,11 @@
       const passed = this.drawnAt ? Math.min(1, (now - this.drawnAt) / 1000) : 0;
       this.drawnAt = now;
       this.time.tick(passed);
+      clearTimeout(this.timer);
+      this.timer = 0; // before anything can go wrong, or no later picture would ever be drawn
       const began = performance.now();
       this.draw(now);
       this.cost += 0.1 * (performance.now() - began - this.cost);
-      clearTimeout(this.timer);
-      this.timer = 0;
       if (this.time.isMoving && !document.hidden) this.timer = setTimeout(() => this.drawSoon(), this.period());
       else this.drawnAt = 0;
     }
@@ -343,14 +345,28 @@
       }
     }
 
+    /** A link leads into what the page was opened for; whatever it shows later begins at its own beginning. */
+    beginAtPlace() {
+      this.isPlaced = true;
+      if (!this.source.isLive) this.time.seek(0);
+      if (this.runs === 1) this.goToPlace();
+      else this.writePlace();
+      this.slowAt = 0;
+    }
+
+    /** The address has changed, perhaps only to a part of the page. */
+    followLink() {
+      this.goToPlace();
+      this.slowAt = this.scrolledAt = 0;
+      this.drawSoon();
+    }
+
     goToPlace() {
       this.isPlaced = true;
       const part = new URLSearchParams(location.hash.slice(1));
       const i = Number(part.get("i"));
       if (this.ids.includes(part.get("sel"))) this.selected = part.get("sel");
-      if (Number.isInteger(i) && i > 0) this.time.seekRecord(i);
-      else if (!this.source.isLive) this.time.seek(0);
-      this.slowAt = 0;
+      if (Number.isInteger(i) && i >= 0) this.time.seekRecord(i);
     }
 
     /** The numbers of the first and the last record in the diagram. */

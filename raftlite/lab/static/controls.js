@@ -49,7 +49,7 @@
       for (const part of [app.lanes, app.ring, app.spacetime]) part.resize();
       app.moved();
     });
-    window.addEventListener("hashchange", () => app.recording && app.goToPlace() === undefined && app.drawSoon());
+    window.addEventListener("hashchange", () => app.recording && app.followLink());
     window.addEventListener("dragover", (event) => event.preventDefault());
     window.addEventListener("drop", (event) => {
       event.preventDefault();

@@ -22,6 +22,7 @@
 
     reset(header) {
       this.ids = header.nodes;
+      this.frame = this.nodes = null; // of other members; if the ring is hidden now, it is drawn when it is seen again
       this.resize();
     }
 

@@ -33,6 +33,11 @@
       this.shown = null;
     }
 
+    /** Nothing has been predicted of another cluster, though its records may have the same numbers. */
+    reset() {
+      this.shown = this.open = this.picked = null;
+    }
+
     /** `scene` is the server's word: name, position, waiting, stops. Without a server the trace says it all. */
     draw(frame, scene) {
       const { narration, asked, answered, checks } = frame.view;
