@@ -196,6 +196,16 @@ def test_slider_that_is_set_by_the_keyboard_keeps_it(lab):
         expect(page.locator("#loss-value")).to_have_text(share, timeout=PATIENCE)
 
 
+def test_delay_is_never_none(lab):
+    """Which the cluster would refuse: two members could go on for ever in the same instant."""
+    lab.lab.delay(0.1)
+    lab.page.wait_for_function("() => raftlite.app.frame.view.links.delay[1] === 0.1")
+    lab.page.keyboard.press("[")
+    eventually(lab.faults, "as short as it may be")
+    assert lab.faults()[-1]["delay"] == [0.08, 0.12]
+    assert lab.page.get_by_label("Delay").get_attribute("min") == "0.1"
+
+
 # --- Messages -----------------------------------------------------------------------------------------
 
 
@@ -328,6 +338,15 @@ def test_speed_is_that_of_the_cluster(lab):
     lab.page.get_by_label("Speed").select_option("0.05")
     eventually(lambda: lab.lab.view().scale == 0.05, "as fast as was asked for")
     expect(lab.page.locator("#clock")).to_contain_text("real", timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(("key", "scale"), [("+", 0.1), ("-", 0.2)])
+def test_speed_that_is_none_of_the_list_has_neighbours(lab, key, scale):
+    lab.lab.scale(0.15)
+    expect(lab.page.get_by_label("Speed")).to_have_value("0.15", timeout=PATIENCE)
+    lab.page.keyboard.press(key)
+    eventually(lambda: lab.lab.view().scale != 0.15, "another speed")
+    assert lab.lab.view().scale == scale
 
 
 def test_note_is_written_by_keyboard(lab):

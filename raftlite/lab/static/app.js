@@ -9,6 +9,7 @@
   const SCROLL = 70; // milliseconds between two positions of the diagram, which moves slowly
   const SLOW = 200; // milliseconds between two pictures of what need not be smooth
   const SETTLED = 300; // milliseconds after which a view counts as at rest
+  const LEAST_DELAY = 0.1; // seconds, as in the terminal
   const COSTLY = 9; // milliseconds that a picture may take before there are fewer of them
 
   class App {
@@ -306,7 +307,7 @@
     }
 
     setDelay(middle) {
-      const value = Math.max(0, middle);
+      const value = Math.max(LEAST_DELAY, middle);
       this.command({ op: "delay", range: [0.8 * value, 1.2 * value].map((seconds) => Math.round(1000 * seconds) / 1000) });
     }
 

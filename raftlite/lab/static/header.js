@@ -68,19 +68,24 @@
     drawSpeed(isLive, value, canScale) {
       const select = byId("speed");
       const list = isLive ? SCALES : SPEEDS;
-      if (this.speeds !== list) select.replaceChildren(...list.map(([number, name]) => html("option", { value: number }, `${name}×`)));
+      if (this.speeds !== list) {
+        select.replaceChildren(...list.map(([number, name]) => html("option", { value: number }, `${name}×`)));
+        this.odd = null;
+      }
       this.speeds = list;
+      if (this.odd && Number(this.odd.value) !== value) this.odd = this.odd.remove() || null;
       const exact = list.find(([number]) => Math.abs(number - value) < 1e-9);
       if (!exact && !this.odd) select.append((this.odd = html("option", { value }, `${Math.round(100 / value) / 100}×`)));
-      if (exact && this.odd) this.odd = this.odd.remove() || null;
       if (document.activeElement !== select) select.value = String(value);
       select.disabled = isLive && !canScale;
     }
 
+    /** The next of the list before or after `value`, which need not be one of it. */
     speedBeside(value, by) {
-      const place = this.speeds.findIndex(([number]) => Math.abs(number - value) < 1e-9);
-      const next = this.speeds[Math.max(0, Math.min(this.speeds.length - 1, place + by))];
-      return next ? next[0] : value;
+      const numbers = this.speeds.map(([number]) => number);
+      const way = by * Math.sign(numbers[1] - numbers[0]); // of the numbers: those of a cluster fall from slow to fast
+      const beyond = numbers.filter((number) => way * (number - value) > 1e-9);
+      return beyond.length ? beyond[by > 0 ? 0 : beyond.length - 1] : value;
     }
   }
 
