@@ -357,6 +357,14 @@ def test_note_is_written_by_keyboard(lab):
     expect(page.locator("#log")).to_contain_text("Ana: here <b>we</b> are", timeout=PATIENCE)
 
 
+def test_recording_that_cannot_be_written_is_said(watch):
+    session = Session(lambda **settings: real_lab(path="/dev/full", **settings))
+    session.fresh()
+    with shown(session, watch()) as lab:
+        words = "The recording cannot be written to full any more: No space left on device"
+        expect(lab.page.locator("#toast")).to_have_text(words, timeout=PATIENCE)
+
+
 # --- Many pages, and none -----------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from typing import Any, Iterator, List, Tuple
 
 import pytest
 from children import environment
+from threads import eventually
 
 from raftlite.cli import main
 from raftlite.errors import ConfigError
@@ -358,6 +359,19 @@ def test_what_cannot_be_done_is_said(session):
 
 
 @needs_rich
+
+
+@needs_rich
+def test_a_recording_that_cannot_be_written_is_said():
+    def make(**settings: Any) -> Lab:
+        return Lab(**{"backend": "virtual", "nodes": 3, "path": "/dev/full", **settings})
+
+    with Session(make) as session:
+        session.fresh()
+        eventually(lambda: session.lab.unwritten, "noticed")
+        assert "The recording cannot be written to full any more" in drawn(board_of(session))
+
+
 def test_a_scene_goes_from_stop_to_stop_with_its_question(session):
     session.scene("cold-start")
     board = board_of(session)

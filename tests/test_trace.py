@@ -160,13 +160,17 @@ def test_a_file_says_what_its_recorder_has_lost(tmp_path):
     assert lint(load(tmp_path / "run.jsonl")) == ["record 1: 3 records were lost while recording"]
 
 
-def test_a_disk_that_is_full_stops_nobody_and_what_it_did_not_take_is_counted():
+def test_a_disk_that_is_full_stops_nobody_and_what_it_did_not_take_is_counted_and_logged(caplog):
     trace = show()
     file = TraceFile(trace, "/dev/full")
     trace.append("note", None, 100, text="goes on")
     file.close()
     assert file.dropped == trace.last
     assert "No space left" in file.error
+    assert file.trouble == "The recording cannot be written to full any more: No space left on device"
+    assert caplog.messages == [f"/dev/full: No space left on device: {trace.last} records are not in the recording"]
+    file.close()
+    assert len(caplog.messages) == 1
 
 
 def test_a_file_that_cannot_be_made_is_an_error_at_once(tmp_path):

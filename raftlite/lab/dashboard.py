@@ -136,7 +136,7 @@ class Dashboard:
             checks=() if player is None else tuple(player.checks),
             events=tuple(self._events),
             selected=self._selected,
-            remark=self._remark or session.state(session.trace.last, 0)["remark"]["text"],
+            remark=self._remark or session.state(session.trace.last, 0)["remark"]["text"] or lab.unwritten,
             has_keys=self._has_keys,
         )
 

@@ -132,6 +132,11 @@ class Lab(Faults):
     ) -> None:
         self.close()
 
+    @property
+    def unwritten(self) -> str:
+        """Why the recording is not written to its file any more, as a sentence; empty while all is well."""
+        return "" if self._file is None else self._file.trouble
+
     # --- What is to be seen -----------------------------------------------------------------------
 
     @property

@@ -126,6 +126,7 @@ class Session:
             "can": {"pause": _has_own_clock(lab), "scale": _has_own_clock(lab)},
             "scene": None if player is None else player.state(),
             "remark": {"number": self._remarks, "text": self._remark},
+            "unwritten": "" if lab is None else lab.unwritten,
             "truncated": trace.truncated,
             "last": trace.last,
             "events": trace.after(after, max(0, min(limit, MOST_RECORDS))),

@@ -10,6 +10,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import logging
+import math
 import os
 import queue
 import threading
@@ -27,6 +29,7 @@ LARGEST_FILE = 256_000_000  # bytes, after unpacking
 MOST_RECORDS = 1_000_000  # ten hours of a cluster of five
 MOST_DIGITS = 20  # of a whole number
 LAST_WRITES = 2.0  # seconds that the records have to be written which are there when a file is closed
+_log = logging.getLogger(__name__)
 _GZIP = b"\x1f\x8b"
 
 
@@ -55,7 +58,7 @@ class TraceFile:
 
     The file is readable at any time: each record is handed to the system whole and at once. A disk that is slow or full
     keeps nobody waiting and nothing else from going on; what it has not taken when the file is closed is counted in
-    `dropped`, and `error` says why.
+    `dropped`, and `error` says why; then it is logged, too.
     """
 
     def __init__(self, trace: Trace, path: AnyPath) -> None:
@@ -83,6 +86,14 @@ class TraceFile:
         self._nudge()
         self._thread.join(LAST_WRITES)
         self.dropped = self._trace.last - self._written if self._thread.is_alive() or self.error else 0
+        if self.dropped:
+            why = self.error or "the disk is too slow"
+            _log.error("%s: %s: %d records are not in the recording", self.path, why, self.dropped)
+
+    @property
+    def trouble(self) -> str:
+        """The error as a sentence, while the file is open, too; empty without one."""
+        return f"The recording cannot be written to {self.path.name} any more: {self.error}" if self.error else ""
 
     def __enter__(self) -> TraceFile:
         return self

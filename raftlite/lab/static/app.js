@@ -363,9 +363,8 @@
     }
 
     goToPlace() {
-      this.isPlaced = true;
       const part = new URLSearchParams(location.hash.slice(1));
-      const i = Number(part.get("i"));
+      const i = Number(part.get("i") || NaN);
       if (this.ids.includes(part.get("sel"))) this.selected = part.get("sel");
       if (Number.isInteger(i) && i >= 0) this.time.seekRecord(i);
     }

@@ -100,8 +100,8 @@
 
   /** What came of something that took longer than its request. */
   raftlite.drawRemark = function (app) {
-    const { remark, scene, truncated } = app.source.answer;
-    const words = (scene && scene.stuck && `This scene cannot go on: ${scene.stuck}`) || (remark && remark.number > (app.remarks || 0) && remark.text) || truncated || "";
+    const { remark, scene, truncated, unwritten } = app.source.answer;
+    const words = (scene && scene.stuck && `This scene cannot go on: ${scene.stuck}`) || (remark && remark.number > (app.remarks || 0) && remark.text) || unwritten || truncated || "";
     if (remark) app.remarks = remark.number;
     if (words && words !== app.remarked) app.toast(words);
     app.remarked = words;
