@@ -296,6 +296,8 @@ def test_recording_is_replayed_and_nothing_can_be_done_to_it(browser):
         HEADER.replace('["n1"]', str(["n"] * 10_000).replace("'", '"')).encode(),
         HEADER.encode() + b'{"i":1,"t":"x","k":"start","n":"n1","inc":1}\n',
         HEADER.encode() + b'{"i":1,"t":NaN,"k":"start","n":"n1","inc":1}\n',
+        HEADER.encode() + b'{"i":1,"t":0,"k":"note","text":"a","x":1e999}\n',
+        HEADER.encode() + b'{"i":1,"t":0,"k":"fault","op":"partition","groups":5}\n',
         HEADER.encode() + b'{"i":1,"t":0,"k":"state","n":"n1","role":"<img onerror=alert(1)>","term":1}\n',
         HEADER.encode() + b'{"i":1,"t":0,"k":"note","text":"' + b"x" * 2_000_000 + b'"}\n',
         gzip.compress(HEADER.encode() + b" " * 300_000_000),

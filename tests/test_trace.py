@@ -271,7 +271,18 @@ STATE_OF_N1 = {"k": "state", "n": "n1", "role": "leader", "term": 1}
         (lines({"k": "note", "text": "a", "t": -1}), 'line 2: "t" of the "note" record is -1'),
         (lines({"k": "note", "text": "a", "i": 0}), 'line 2: "i" of the "note" record is 0'),
         (lines().encode() + b'{"i":' + b"9" * 5000 + b"}\n", "line 2: it is not JSON: a number has too many digits"),
-        (lines().encode() + b'{"i":1e999}\n', 'line 2: "i" of the record is inf, but must be'),
+        (lines().encode() + b'{"i":1e999}\n', "line 2: it is not JSON: a number is too large"),
+        (lines().encode() + b'{"k":"later","i":1,"t":0,"x":[-1e999]}\n', "line 2: it is not JSON: a number is too"),
+        (lines(config={"majority": {"toString": 1}}), '"majority" of the record is an object'),
+        (lines({"k": "fault", "op": "partition", "groups": 5}), '"groups" of the "fault" record is 5, but must be'),
+        (lines({"k": "fault", "op": "partition", "groups": [["n1"], 5]}), '"groups" of the "fault" record'),
+        (lines({"k": "fault", "op": "align", "nodes": "n1"}), """"nodes" of the "fault" record is 'n1'"""),
+        (lines({"k": "fault", "op": "cut", "a": {"toString": 1}, "b": "n2"}), '"a" of the "fault" record is an object'),
+        (lines({"k": "fault", "op": "delay", "delay": [{}]}), '"delay" of the "fault" record is a list of 1'),
+        (lines({"k": "fault", "op": "loss", "loss": {}}), '"loss" of the "fault" record is an object'),
+        (lines({"k": "fault", "op": "scale", "scale": []}), '"scale" of the "fault" record is a list of 0'),
+        (lines({"k": "fault", "op": "rules", "rules": {"a": {"toString": 1}}}), '"rules" of the "fault" record'),
+        (lines({"k": "links", "cut": [], "delay": [{}, {}]}), '"delay" of the "links" record is a list of 2'),
         (lines().encode() + b'{"k":' + b"[" * 100_000 + b"\n", "line 2: it"),
         (lines().encode() + b'{"k":"note","text":"\\ud800","i":1,"t":0}\n', "line 2: it holds half a character"),
         (lines().encode() + b'"' + b"a" * 2_000_000, "line 2: it is longer than 1,000,000 bytes"),
@@ -321,11 +332,15 @@ def test_a_file_without_end_is_refused_at_the_bound(monkeypatch):
         loads(lines(*({"k": "note", "text": "a" * 50} for _ in range(100))))
 
 
-def test_a_file_of_too_many_records_is_refused(monkeypatch):
+def test_of_too_many_records_the_first_are_read_and_that_is_said(monkeypatch):
+    """Whoever recorded for a night did not do so in vain."""
     monkeypatch.setattr(trace_file, "MOST_RECORDS", 9)
-    assert loads(lines(*[{"k": "note", "text": "a"}] * 9)).last == 9
-    with pytest.raises(TraceError, match="line 11: more than 9 records"):
-        loads(lines(*[{"k": "note", "text": "a"}] * 10))
+    whole = loads(lines(*[{"k": "note", "text": "a"}] * 9))
+    assert (whole.last, whole.truncated) == (9, "")
+    part = loads(lines(*[{"k": "note", "text": "a"}] * 30))
+    assert part.records == whole.records
+    assert part.truncated == "line 11 and all after it are left out: 9 records at most"
+    assert lint(part) == [part.truncated]
 
 
 def test_a_path_that_cannot_be_read_is_an_oserror(tmp_path):

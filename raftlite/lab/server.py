@@ -197,7 +197,7 @@ class _Site:
 
 
 def _json(content: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK, *headers: Tuple[str, str]) -> Answer:
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
     return Answer(status, "application/json; charset=utf-8", body, headers)
 
 

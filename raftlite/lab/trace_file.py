@@ -140,7 +140,8 @@ def load(path: AnyPath) -> Trace:
     """The trace in the file at `path`, plain or packed by gzip.
 
     Raises `OSError` where it cannot be read, and `TraceError` with the line where it is no trace. A last line that was
-    not written to its end, as after a crash, is left out; `truncated` of the trace then says so.
+    not written to its end, as after a crash, is left out, and so is what follows the first million of records;
+    `truncated` of the trace then says so.
     """
     with open(path, "rb") as file:
         packed = file.peek(2)[:2] == _GZIP
@@ -174,6 +175,9 @@ class _Reader:
         self._nodes.update(header["nodes"])
         trace = Trace(header)
         for record in lines:
+            if trace.last == MOST_RECORDS:
+                trace.truncated = f"line {self._number} and all after it are left out: {MOST_RECORDS:,} records at most"
+                return trace
             self._refuse_if(why_wrong(record))
             self._add(trace, record)
         if self._cut_off:
@@ -184,7 +188,6 @@ class _Reader:
         """Keep the promises of `Trace`, and remember where the file did not."""
         i, t = record["i"], record["t"]
         number = trace.last + 1
-        self._refuse_if(f"more than {MOST_RECORDS:,} records" if number > MOST_RECORDS else "")
         if i != number:
             trace.problems.append(f"line {self._number}: the record says that it is {i}, but it is {number}")
         if t < trace.t:
@@ -263,8 +266,15 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-_DECODER = json.JSONDecoder(parse_int=_whole, parse_constant=_no_number)
+_DECODER = json.JSONDecoder(parse_int=_whole, parse_float=_finite, parse_constant=_no_number)

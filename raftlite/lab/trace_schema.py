@@ -62,16 +62,22 @@ ID = Type("a node id (1 to 128 printable characters)", _is_id)
 IDS = Type(f"a list of at most {MOST_NODES} different node ids", lambda value: _is_ids(value))
 PAIRS = Type("a list of pairs of node ids", _is_list_of(_is_pair_of(_is_id)))
 RANGE = Type("a pair of seconds", _is_pair_of(_is_time))
+GROUPS = Type("a list of groups of node ids", _is_list_of(_is_list_of(_is_id, MOST_NODES)))
 FLAG = Type("true or false", lambda value: isinstance(value, bool))
 TEXT = Type(
     f"a text of at most {LONGEST_TEXT} characters", lambda value: isinstance(value, str) and len(value) <= LONGEST_TEXT
 )
 ROLE = Type("one of " + ", ".join(ROLES), lambda value: isinstance(value, str) and value in ROLES)
+RULES = Type("an object of flags and numbers", lambda value: isinstance(value, dict) and _are_rules(value))
 OBJECT = Type("an object", lambda value: isinstance(value, dict))
 
 
 def _is_ids(value: Any) -> bool:
     return _is_list_of(_is_id, MOST_NODES)(value) and len(set(value)) == len(value)
+
+
+def _are_rules(rules: Dict[str, Any]) -> bool:
+    return all(isinstance(value, bool) or _is_time(value) for value in rules.values())
 
 
 Fields = Dict[str, Type]
@@ -95,6 +101,8 @@ CONFIG_MAY: Fields = {
     "pre_vote": FLAG,
     "check_quorum": FLAG,
     "proof": FLAG,
+    "majority": WHOLE.or_null(),
+    "jitter": TIME.or_null(),
 }
 EVERY: Fields = {"i": COUNT, "t": TIME, "k": TEXT}
 
@@ -136,8 +144,21 @@ MAY: Dict[str, Fields] = {
     "send": {"term": WHOLE, "eta": TIME.or_null(), "round": WHOLE.or_null(), "why": TEXT, "text": TEXT},
     "recv": {"type": TEXT, "term": WHOLE, "result": TEXT, "why": TEXT, "copy": WHOLE},
     "lost": {"to": ID, "type": TEXT, "why": TEXT, "copy": WHOLE},
-    "fault": {"n": ID.or_null(), "by": TEXT, "m": COUNT.or_null(), "copy": COUNT},
-    "links": {"loss": SHARE.or_null()},
+    "fault": {
+        "n": ID.or_null(),
+        "by": TEXT,
+        "m": COUNT.or_null(),
+        "copy": COUNT,
+        "a": ID.or_null(),
+        "b": ID.or_null(),
+        "groups": GROUPS,
+        "nodes": IDS,
+        "delay": RANGE.or_null(),
+        "loss": SHARE.or_null(),
+        "scale": TIME.or_null(),
+        "rules": RULES,
+    },
+    "links": {"loss": SHARE.or_null(), "delay": RANGE.or_null()},
     "event": {"leader": ID.or_null(), "token": WHOLE.or_null()},
     "note": {"by": TEXT, "kind": TEXT},
     "check": {"why": TEXT},
