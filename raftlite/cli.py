@@ -85,7 +85,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except TimeoutError as error:  # a member that does not end; where nobody answers, `_ask` has said so
         return _fail(options, str(error), EX_SOFTWARE)
     except OSError as error:
-        return _fail(options, error.strerror or str(error), EX_CANTCREAT)
+        return _fail(options, _reason(error), EX_CANTCREAT)
+
+
+def _reason(error: OSError) -> str:
+    why = error.strerror or str(error)
+    return f"{error.filename}: {why}" if isinstance(error.filename, str) else why
 
 
 def _fail(options: argparse.Namespace, reason: str, code: int) -> int:

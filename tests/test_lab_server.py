@@ -13,6 +13,7 @@ import urllib.request
 import pytest
 from lab_pages import Browser, virtual_lab
 
+from raftlite.cli import main
 from raftlite.lab.exports import EXPORTS
 from raftlite.lab.page import static_files
 from raftlite.lab.server import LONGEST_DO, LONGEST_FILE, make_app, serve
@@ -291,6 +292,19 @@ def test_foreign_host_is_refused_over_the_socket_too(serving):
 
 
 # --- The command --------------------------------------------------------------------------------------
+
+
+def test_recording_that_cannot_be_read_exits_with_66_and_is_named(tmp_path, capsys):
+    for path, why in ((tmp_path, "Is a directory"), (tmp_path / "none.jsonl", "No such file or directory")):
+        assert main(["lab", "--no-open", str(path)]) == 66
+        assert capsys.readouterr().err == f"raftlite lab: {path}: {why}\n"
+
+
+@pytest.mark.parametrize("how", ["--no-open", "--plain"])
+def test_recording_that_cannot_be_made_exits_with_73_and_is_named(tmp_path, capsys, how):
+    path = tmp_path / "missing" / "run.jsonl"
+    assert main(["lab", how, "--record", str(path)]) == 73
+    assert capsys.readouterr().err == f"raftlite lab: {path}: No such file or directory\n"
 
 
 @pytest.mark.slow

@@ -161,6 +161,32 @@ def test_lint_exits_with_1_and_names_what_is_wrong(run, recording, tmp_path):
     assert len(json.loads(out.splitlines()[0])["problems"]) == 1
 
 
+def test_lint_hands_no_text_of_a_file_to_the_terminal_as_it_is(run, tmp_path):
+    """Neither a command for the terminal nor a line that it has not written itself."""
+    trace = Trace(traces.header(["n1", "n2"]))
+    trace.append("start", "n1", 0, inc=1)
+    trace.append("start", "n2", 0, inc=1)
+    for n in ("n1", "n2"):
+        trace.append("state", n, 0, role="follower", term=1, vote=None, votes=[], leader=None, deadline=None, span=None,
+                     lease=None, why="")  # fmt: skip
+    trace.append("send", "n1", 0, m=1, to="n2", type="\x1b[2J\nrun.jsonl: 9 records, no problem")
+    trace.append("recv", "n2", 0, m=1, **{"from": "n1"}, type="heartbeat")
+    save(trace, tmp_path / "run.jsonl")
+    code, out, _ = run("lint", tmp_path / "run.jsonl")
+    assert code == 1 and "was sent with type ?[2J?run" in out
+    assert len(out.splitlines()) == 1 and "\x1b" not in out
+
+
+def test_lint_checks_the_other_files_where_one_cannot_be_read(run, recording, tmp_path):
+    poem, missing = tmp_path / "poem.txt", tmp_path / "none.jsonl"
+    poem.write_text("Rosen\n", encoding="utf-8")
+    code, out, err = run("lint", poem, recording, missing)
+    assert code == 66
+    assert out == f"{recording}: 522 records, no problem\n"
+    assert [line.split(": ")[1] for line in err.splitlines()] == [str(poem), str(missing)]
+    assert run("lint", poem, recording)[0] == 65
+
+
 # --- grep -----------------------------------------------------------------------------------------
 
 

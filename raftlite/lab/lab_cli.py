@@ -22,6 +22,7 @@ from raftlite.signals import stop_signals
 if TYPE_CHECKING:
     from raftlite.lab.lab import Lab
     from raftlite.lab.session import Session
+    from raftlite.lab.trace import Trace
 
 EX_DATAERR, EX_NOINPUT = 65, 66
 EXERCISE = ("exercise", "check", "n3")  # words instead of a FILE
@@ -128,8 +129,8 @@ def _in_browser(options: argparse.Namespace) -> int:
             _begin(session, options)
         except TraceError as error:
             return _fail(f"{options.what[0]}: {error}", EX_DATAERR)
-        except FileNotFoundError as error:
-            return _fail(f"{error.filename}: {error.strerror}", EX_NOINPUT)
+        except _NoInput as error:
+            return _fail(f"{options.what[0]}: {error}", EX_NOINPUT)
         try:
             serving = serve(session, options.port)
         except OSError as error:
@@ -144,13 +145,24 @@ def _in_browser(options: argparse.Namespace) -> int:
 
 def _begin(session: Session, options: argparse.Namespace) -> None:
     if options.what:
-        from raftlite.lab.trace import load
-
-        session.replay(load(options.what[0]), Path(options.what[0]).name)
+        session.replay(_loaded(options.what[0]), Path(options.what[0]).name)
     elif options.scene is not None:
         session.scene(options.scene, options.nodes)
     else:
         session.fresh()
+
+
+class _NoInput(Exception):
+    """The recording cannot be read. An `OSError` tells of what cannot be written."""
+
+
+def _loaded(path: str) -> Trace:
+    from raftlite.lab.trace import load
+
+    try:
+        return load(path)
+    except OSError as error:
+        raise _NoInput(error.strerror or str(error)) from None
 
 
 def _fail(reason: str, code: int) -> int:

@@ -1,7 +1,7 @@
 """`raftlite trace`: look at recordings, check them, search them, compare two, export them for other programs.
 
 Exit codes: 0 done, 1 `lint` found problems, `grep` nothing or `diff` differences, 64 wrong arguments, 65 the file is no
-trace, 66 it cannot be read, 73 the output cannot be written.
+trace, 66 it cannot be read, 73 the output cannot be written. Of several files for `lint` the highest counts.
 """
 
 from __future__ import annotations
@@ -119,8 +119,12 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
     try:
         return run(options)
     except _Unreadable as error:
-        print(f"raftlite trace {options.action}: {error}", file=sys.stderr)
-        return error.code
+        return _say(options, error)
+
+
+def _say(options: argparse.Namespace, error: _Unreadable) -> int:
+    print(f"raftlite trace {options.action}: {error}", file=sys.stderr)
+    return error.code
 
 
 def _load(path: str) -> Trace:
@@ -214,14 +218,18 @@ def _lint(options: argparse.Namespace) -> int:
 
     code = EX_OK
     for path in options.files:
-        trace = _load(path)
+        try:
+            trace = _load(path)
+        except _Unreadable as error:  # the others are checked all the same
+            code = max(code, _say(options, error))
+            continue
         problems = lint(trace)
-        code = EX_DIFFERENT if problems else code
+        code = max(code, EX_DIFFERENT if problems else EX_OK)
         if options.json:
             print_text(json.dumps({"file": path, "records": trace.last, "problems": problems}))
         else:
-            name = _shown(path)
-            _print([f"{name}: {problem}" for problem in problems] or [f"{name}: {trace.last} records, no problem"])
+            lines = [f"{path}: {problem}" for problem in problems] or [f"{path}: {trace.last} records, no problem"]
+            _print([_shown(line) for line in lines])
     return code
 
 
