@@ -172,6 +172,15 @@ def test_a_page_from_elsewhere_may_do_nothing(browser, path, environ):
     assert browser.session.trace.last == before and browser.session.lab is not None
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_page_from_elsewhere_cannot_have_the_lab_work_for_it(browser, site):
+    """An image of it may name an export, which it cannot see, but which takes its time. A link to the page is fine."""
+    for path in ("/trace", "/scenes", "/act", "/static/app.js", *(f"/export/{kind}" for kind in EXPORTS)):
+        assert browser.get(path, HTTP_SEC_FETCH_SITE=site).status == 403, path
+        assert browser.get(path, "n=n1", HTTP_SEC_FETCH_SITE="same-origin").status == 200, path
+    assert browser.get("/", HTTP_SEC_FETCH_SITE=site).status == 200
+
+
 def test_own_page_may(browser):
     own = {"HTTP_ORIGIN": "http://127.0.0.1:8000", "HTTP_SEC_FETCH_SITE": "same-origin"}
     assert browser.ask("POST", "/do", b'{"op":"heal"}', **own).status == 200

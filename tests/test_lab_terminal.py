@@ -359,6 +359,12 @@ def test_what_cannot_be_done_is_said(session):
 
 
 @needs_rich
+def test_digits_that_are_none_of_the_keyboard_are_no_digits(session):
+    board = board_of(session)
+    for key in ("²", "٣", "0", "9"):
+        board.press(key)
+    board.press("x")
+    assert "choose a member first" in drawn(board)
 
 
 @needs_rich
@@ -372,6 +378,7 @@ def test_a_recording_that_cannot_be_written_is_said():
         assert "The recording cannot be written to full any more" in drawn(board_of(session))
 
 
+@needs_rich
 def test_a_scene_goes_from_stop_to_stop_with_its_question(session):
     session.scene("cold-start")
     board = board_of(session)

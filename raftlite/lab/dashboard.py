@@ -26,6 +26,7 @@ from raftlite.signals import stop_signals
 BLINK = 0.15  # seconds between two pictures
 EVENTS_KEPT = 200
 FASTEST, SLOWEST = 0.05, 20.0  # of the speeds that keys reach
+DIGITS = "123456789"  # and no other: "²".isdigit() holds, too
 QUIT = ("q", "Q")
 
 _OPS: Dict[str, Any] = {
@@ -60,7 +61,7 @@ class Dashboard:
         """Do what `key` stands for, or say why not."""
         self._remark = ""
         try:
-            if key.isdigit():
+            if key in DIGITS:
                 self._digit(key)
             elif key in _OPS:
                 self._session.do(*_OPS[key])
@@ -71,7 +72,7 @@ class Dashboard:
 
     def _digit(self, key: str) -> None:
         nodes = self._nodes
-        if not 1 <= int(key) <= len(nodes):
+        if int(key) > len(nodes):
             return
         n = nodes[int(key) - 1]
         if self._pair is None:

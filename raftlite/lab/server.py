@@ -3,7 +3,8 @@
     browser ─▶ ThreadingMixIn + wsgiref (127.0.0.1) ─▶ make_app ─▶ Session
 
 Whoever is asked by a page from elsewhere refuses: `Host` must be the name of this machine (or another site could have
-its own name point here), and whatever changes something needs a header that only this page may set.
+its own name point here), whatever changes something needs a header that only this page may set, and where the browser
+says that another site asks, nothing but the page itself is to be had.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class _Site:
     def answer(self, environ: Environ) -> Answer:
         try:
             self._check_host(environ)
+            self._check_site(environ)
             return self._handler(environ)(environ)
         except Wrong as error:
             return _json({"error": str(error)}, error.status, *error.headers)
@@ -131,7 +133,11 @@ class _Site:
         own = f"{environ.get('wsgi.url_scheme', 'http')}://{environ.get('HTTP_HOST', '')}"
         if origin is not None and origin.lower() != own.lower():
             raise Wrong(HTTPStatus.FORBIDDEN, "a page from elsewhere may not do anything here")
-        if environ.get("HTTP_SEC_FETCH_SITE", "same-origin") not in ("same-origin", "none"):
+
+    def _check_site(self, environ: Environ) -> None:
+        """A page from elsewhere could not read the answer, but have the lab work for it. It may have a link to here."""
+        is_own = environ.get("HTTP_SEC_FETCH_SITE", "same-origin") in ("same-origin", "none")
+        if not is_own and (environ.get("PATH_INFO") or "/") != "/":
             raise Wrong(HTTPStatus.FORBIDDEN, "a page from elsewhere may not do anything here")
 
     # --- What is answered -------------------------------------------------------------------------
