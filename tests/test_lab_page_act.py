@@ -75,6 +75,14 @@ COVERED = """() => {
 }"""
 
 
+def test_answers_are_not_thrown_away_by_a_click_beside_the_dialog(replay):
+    page = replay()
+    dialog = begin(page)
+    dialog.locator(".act-choices button").first.click()
+    page.mouse.click(5, 5)
+    expect(dialog).to_be_visible()
+
+
 def test_it_says_what_is_missing(replay):
     page = replay()
     page.keyboard.press("y")

@@ -235,6 +235,31 @@ def test_ring_of_other_members_is_drawn_when_it_is_seen_again(trace, watch):
         expect(page.locator("#ring .link.cut")).to_have_count(1)
 
 
+def test_dialog_is_left_by_a_click_beside_it_and_not_inside(replay):
+    page = replay()
+    page.keyboard.press("?")
+    box = page.locator("#help-dialog").bounding_box()
+    page.mouse.click(box["x"] + 4, box["y"] + 4)
+    expect(page.locator("#help-dialog")).to_be_visible()
+    page.mouse.click(box["x"] - 4, box["y"] + 4)
+    expect(page.locator("#help-dialog")).to_be_hidden()
+
+
+def test_log_is_scrolled_and_not_the_page(replay, trace):
+    page = replay("#i=100", viewport={"width": 640, "height": 480})
+    page.evaluate("scrollTo(0, 0)")
+    page.evaluate("raftlite.app.seekRecord(200)")
+    expect(page.locator("#log .ahead").first).to_be_attached()
+    page.wait_for_function("() => raftlite.app.log.i === 200")
+    assert page.evaluate("[document.documentElement.scrollTop, document.body.scrollTop]") == [0, 0]
+    centre = "(box) => box.top + box.height / 2"
+    far = page.evaluate(
+        f"""() => [".records", ".current"].map((part) => document.querySelector("#log " + part).getBoundingClientRect())
+            .map({centre})"""
+    )
+    assert far[0] == pytest.approx(far[1], abs=40)
+
+
 
 
 # --- It keeps still -----------------------------------------------------------------------------------

@@ -27,8 +27,9 @@
         const words = byId("note-text").value.trim();
         if (words) app.post({ op: "note", text: words });
       });
-      for (const dialog of document.querySelectorAll("dialog")) {
-        dialog.addEventListener("click", (event) => event.target === dialog && dialog.close(""));
+      // Who was asked something has given answers, which a click beside the dialog must not throw away.
+      for (const dialog of document.querySelectorAll("dialog:not(#act-dialog)")) {
+        dialog.addEventListener("click", (event) => event.target === dialog && isOutside(dialog, event) && dialog.close(""));
       }
     }
 
@@ -170,6 +171,12 @@
       const { header, records } = this.app.recording;
       return new Blob([header, ...records].map((record) => `${JSON.stringify(record)}\n`), { type: "application/x-ndjson" });
     }
+  }
+
+  /** Whether the mouse is beside the dialog, and not between two of its parts. */
+  function isOutside(dialog, { clientX: x, clientY: y }) {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    return x < left || x > right || y < top || y > bottom;
   }
 
   function download(address, name) {

@@ -83,7 +83,13 @@
       const current = this.rows[later.length];
       this.mark(current);
       this.list.scrollTop = 0;
-      if (later.length && current) current.scrollIntoView({ block: "center" });
+      if (later.length && current) this.center(current);
+    }
+
+    /** Scrolls the list and nothing else: `scrollIntoView` would take the whole page along. */
+    center(row) {
+      const [outer, inner] = [this.list.getBoundingClientRect(), row.getBoundingClientRect()];
+      this.list.scrollTop += inner.top + inner.height / 2 - outer.top - outer.height / 2;
     }
 
     find(frame, first, step, count) {
