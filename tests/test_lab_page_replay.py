@@ -260,6 +260,31 @@ def test_log_is_scrolled_and_not_the_page(replay, trace):
     assert far[0] == pytest.approx(far[1], abs=40)
 
 
+def test_what_waits_for_a_paused_member_is_drawn_once(replay):
+    """An hour of heartbeats would otherwise be drawn in one spot, each picture anew."""
+    waiting = Trace({"nodes": ["n1", "n2", "n3"]})
+    for n in ("n1", "n2", "n3"):
+        waiting.append("start", n, 0, inc=1)
+    waiting.append("pause", "n2", 0)
+    for m in range(1, 1001):
+        sender = "n1" if m % 2 else "n3"
+        waiting.append("send", sender, m, m=m, to="n2", type="heartbeat", term=1, eta=m + 0.5)
+    page = replay(recording=waiting)
+    page.keyboard.press("End")
+    page.wait_for_function("last => raftlite.app.frame.i === last", arg=waiting.last)
+    assert page.evaluate("raftlite.app.frame.view.inFlight.size") == 1000
+    assert page.evaluate("raftlite.app.ring.flight.flying.map(({m}) => m).sort()") == [1000, 997, 998, 999]
+    drawn = page.evaluate(
+        """() => {
+            const {paper} = raftlite.app.spacetime;
+            let count = 0;
+            paper.drawShaft = () => count++;
+            paper.drawAir(raftlite.app.frame);
+            delete paper.drawShaft;
+            return count;
+        }"""
+    )
+    assert 0 < drawn < 40
 
 
 # --- It keeps still -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 (function (raftlite) {
   const { draw, words } = raftlite;
+  const OVERDUE = 1; // seconds after which a message waits for a receiver that does not hear
   const FADE = 0.9; // seconds of the cluster for which a lost message is shown where it ended
   const LOOKS = raftlite.table({ follower: "edge-follower", candidate: "edge-candidate", "pre-candidate": "edge-candidate", leader: "edge-leader", paused: "stopped" });
 
@@ -23,7 +24,32 @@
       this.flying = []; // {m, x, y}
       for (const [n, place] of this.places) this.drawTimers(frame.view.node(n), place, frame);
       for (const end of frame.recentEnds(FADE)) if (end.k === "lost") this.drawLost(end, frame);
-      for (const send of frame.view.inFlight.values()) this.drawMessage(send, frame);
+      this.drawFlying(frame);
+    }
+
+    /** A paused member hears nothing: what waits for it is drawn once for each sender, with its number. */
+    drawFlying(frame) {
+      const waiting = new Map();
+      for (const send of frame.view.inFlight.values()) {
+        if (!this.waits(send, frame)) this.drawMessage(send, frame);
+        else {
+          const link = `${send.n}\n${send.to}`;
+          waiting.set(link, { send, count: waiting.has(link) ? waiting.get(link).count + 1 : 1 });
+        }
+      }
+      for (const { send, count } of waiting.values()) {
+        const place = this.drawMessage(send, frame);
+        if (place && count > 1) this.drawCount(count, place);
+      }
+    }
+
+    waits(send, frame) {
+      return typeof send.eta === "number" && send.eta + OVERDUE < frame.t && !frame.view.held.has(send.m) && frame.selectedMessage !== send.m;
+    }
+
+    drawCount(count, [x, y]) {
+      this.pen.font(Math.max(14, 1.3 * this.glyph), 700);
+      this.pen.words(`${count}×`, x, y - 1.2 * this.glyph, "ink", "center");
     }
 
     drawTimers(node, { x, y }, frame) {
@@ -38,12 +64,13 @@
     drawMessage(send, frame) {
       const isHeld = frame.view.held.has(send.m);
       const place = this.along(send, this.progress(send, isHeld, frame));
-      if (!place) return;
+      if (!place) return null;
       const [x, y, angle] = place;
       const r = this.glyph;
       if (isHeld || frame.selectedMessage === send.m) this.pen.circle(x, y, 1.7 * r, "panel", isHeld ? "soft" : "ink", 3);
       this.pen.message(send, x, y, r, angle);
       this.flying.push({ m: send.m, x, y });
+      return place;
     }
 
     drawLost(end, frame) {

@@ -242,7 +242,10 @@
       air.clear();
       for (const send of frame.view.inFlight.values()) {
         const message = frame.history.messages.get(send.m);
-        const way = message && (this.hasHeartbeats || !isQuiet(message)) && this.way(message, this.expected(message, frame));
+        const end = message && this.expected(message, frame);
+        if (!end || (isQuiet(message) && !this.hasHeartbeats)) continue;
+        if (this.y(end.t) < 0) continue; // above the paper: it waits for a member that is paused
+        const way = this.way(message, end);
         if (way) this.drawShaft(air, message, way, [7, 5]);
       }
       const chosen = frame.history.messages.get(frame.selectedMessage);
