@@ -7,6 +7,8 @@ import re
 import pytest
 from lab_browser import PROJECTOR, SMALL, chromium, expect, replay, save, trace, watch  # noqa: F401  # fixtures too
 
+from raftlite.lab.trace import Trace
+
 pytestmark = pytest.mark.slow
 
 
@@ -60,6 +62,38 @@ def test_screens_for_other_eyes_are_kept(replay, trace, deficiency):
     devtools = page.context.new_cdp_session(page)
     devtools.send("Emulation.setEmulatedVisionDeficiency", {"type": deficiency})
     assert len(save(page, f"parted-{deficiency}")) > 20_000
+
+
+# How high the lane of each member is filled, where no words are, and in how many colours.
+FILLED = """() => {
+    const {pen, width, height, ids} = raftlite.app.lanes;
+    const ratio = pen.canvas.width / width;
+    const copy = new OffscreenCanvas(pen.canvas.width, pen.canvas.height).getContext('2d', {willReadFrequently: true});
+    copy.drawImage(pen.canvas, 0, 0);
+    const lane = (height - 16) / ids.length;
+    return ids.map((_, k) => {
+        const {data} = copy.getImageData(0.7 * width * ratio, (16 + k * lane) * ratio, 12, lane * ratio);
+        const seen = [...new Uint32Array(data.buffer)].filter((pixel) => pixel >>> 24);
+        return [seen.length, new Set(seen).size];
+    });
+}"""
+
+
+def test_roles_are_told_apart_in_the_lanes_without_their_colours(replay):
+    looks = Trace({"nodes": ["leader", "candidate", "pre-candidate", "follower", "paused", "stopped"]})
+    for n in looks.nodes[:-1]:
+        looks.append("start", n, 0, inc=1)
+        looks.append("state", n, 0, role=n if n != "paused" else "follower", term=1, votes=[])
+    looks.append("pause", "paused", 0)
+    looks.append("start", "stopped", 0, inc=1)
+    looks.append("stop", "stopped", 0, why="killed")
+    looks.append("note", None, 10, text="a while later")
+    page = replay(f"#i={looks.last}", recording=looks)
+    page.wait_for_function("() => raftlite.app.lanes.end === 10")
+    filled = dict(zip(looks.nodes, page.evaluate(FILLED)))
+    heights = [filled[n][0] for n in looks.nodes]
+    assert heights == sorted(heights, reverse=True) and len(set(heights)) == 6
+    assert filled["leader"][1] < 5 < min(filled["candidate"][1], filled["pre-candidate"][1]), "one of them is hatched"
 
 
 def test_theme_is_chosen_and_remembered(replay, trace):
@@ -160,6 +194,21 @@ def test_members_are_reached_by_tab(replay, trace):
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("tab", name="Table")).to_have_attribute("aria-selected", "true")
     assert page.evaluate("raftlite.app.time.i") == 100
+
+
+def test_messages_are_reached_by_tab(replay, trace):
+    """In the table, since in the ring they do not keep still."""
+    i = next(r["i"] for r in trace.records if r["k"] == "send" and r["type"] == "vote_req")
+    page = replay(f"#i={i}")
+    page.keyboard.press("v")
+    row = page.locator("#table-view .flights tbody tr").first
+    m = row.locator("td").first.inner_text()
+    page.locator("#tab-table").focus()
+    page.keyboard.press("Tab")
+    expect(row).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#inspector-title")).to_have_text(re.compile(f"message {m}$"))
+    expect(page.locator("#inspector .buttons button")).to_have_text(["Drop", "Hold", "Duplicate"])
 
 
 def test_letters_can_be_switched_off(replay, trace):

@@ -53,7 +53,7 @@
       ["Space .", "stop the clock, or let it go on"], ["← →", "one event back or forward"], ["Shift ← →", "to the change of a leader or a term before or after"], ["End", "back to live"], ["- +", "slower, faster"],
       ["a s", "align or spread the election timers"],
     ]],
-    ["Show", [["PgDn PgUp", "next or previous stop"], ["n", "make a note"], ["e", "export"], ["v", "ring or table"], ["y", "you are the selected member: what does it do with what it hears?"], ["d", "dark or light"], ["?", "this help"]]],
+    ["Show", [["PgDn PgUp", "next or previous stop"], ["n", "make a note"], ["e", "export"], ["v", "ring or table, where Tab leads to the messages on their way"], ["y", "you are the selected member: what does it do with what it hears?"], ["d", "dark or light"], ["?", "this help"]]],
   ];
 
   raftlite.actions = { ofMember, ofMessage, button, KEYS };

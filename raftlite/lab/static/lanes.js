@@ -3,7 +3,8 @@
 
 (function (raftlite) {
   const { words } = raftlite;
-  const HEIGHT = { leader: 1, candidate: 1, "pre-candidate": 0.74, follower: 0.42, paused: 0.42, stopped: 0.1 };
+  const HEIGHT = { leader: 1, candidate: 0.9, "pre-candidate": 0.74, follower: 0.42, paused: 0.25, stopped: 0.1 };
+  const HATCH = 6; // from one line to the next, of whoever stands for election
   const SIGNS = raftlite.table({ fault: "▼", question: "?", note: "✎" });
   const SLOW = 0.4; // seconds between two pictures of a recording that grows
 
@@ -101,7 +102,10 @@
       context.fillStyle = colours[colour];
       context.fillRect(left, y + (lane - high) / 2, right - left - 0.5, high);
       const name = `${span.term} ${words.ROLES[look].letter}`;
-      if (look === "stopped" || right - left < 14 + 7 * name.length) return;
+      const wide = 14 + 7 * name.length;
+      const isNamed = look !== "stopped" && right - left >= wide;
+      if (look.endsWith("candidate")) this.drawHatch(isNamed ? left + wide - 4 : left, right - 0.5, y + (lane - high) / 2, high);
+      if (!isNamed) return;
       const isDark = HEIGHT[look] > 0.5;
       pen.font(Math.min(13, lane * 0.72), 700);
       context.lineWidth = 3.5;
@@ -109,6 +113,17 @@
       context.fillStyle = isDark ? colours["on-candidate"] : colours.ink;
       if (!isDark) context.strokeText(name, left + 5, y + lane / 2 + 0.5);
       context.fillText(name, left + 5, y + lane / 2 + 0.5);
+    }
+
+    /** Known from a leader without its colour, though it is nearly as high. */
+    drawHatch(left, right, top, high) {
+      const { context, pen } = this;
+      context.save();
+      context.beginPath();
+      context.rect(left, top, right - left, high);
+      context.clip();
+      for (let x = left - high; x < right; x += HATCH) pen.line(x, top + high, x + high, top, "panel", 1.6);
+      context.restore();
     }
 
     drawMarks(marks, top) {

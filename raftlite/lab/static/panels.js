@@ -136,6 +136,9 @@
         const row = event.target.closest("tr");
         if (row && row.dataset.message) act.selectMessage(Number(row.dataset.message));
       });
+      this.flight.addEventListener("keydown", (event) => {
+        if (event.key === "Enter") event.target.click();
+      });
     }
 
     reset(header) {
@@ -161,7 +164,7 @@
     drawFlight(frame) {
       const flying = [...frame.view.inFlight.values()].slice(-30);
       while (this.flight.children.length > flying.length) this.flight.lastChild.remove();
-      while (this.flight.children.length < flying.length) this.flight.append(html("tr", {}, ...Array.from({ length: 6 }, () => html("td"))));
+      while (this.flight.children.length < flying.length) this.flight.append(html("tr", { tabindex: "0" }, ...Array.from({ length: 6 }, () => html("td"))));
       flying.forEach((send, k) => {
         const row = this.flight.children[k];
         row.dataset.message = send.m;
