@@ -58,8 +58,12 @@ def leader_of(members: Dict[str, Member]) -> Member:
 
 @pytest.fixture
 def cluster(folder: Path) -> Iterator[Dict[str, Member]]:
-    """Three members in this process, which elect one of them at once; its lease does not run out."""
-    with running(members_in(folder, data_dir=folder)) as members:
+    """Three members in this process, of which a leads; its lease does not run out."""
+    with running(members_in(folder)) as members:
+        for member in members.values():
+            eventually(lambda member=member: not member.status().unreachable, "connected")
+        # Where members begin by themselves, two may collide, and then the next attempt is an election timeout away.
+        members["a"]._thread.inbox.put(TimeoutNow(1, "b"))
         yield members
 
 
