@@ -58,10 +58,10 @@ def hostile_trace():
     story.run(2.4)
     for text in HOSTILE:
         story.add("note", text=text + "\u2028\x1b[31m\x00\nend\n", by="ui", kind="note")
-        story.add("fault", op=text, by=text, a=text, b=text, groups=[[text], [1, {}]], rules={text: [text]}, nodes=[3])
+        story.add("fault", op=text, by=text, a=text, b=text, groups=[[text], []], rules={text: True}, nodes=[text])
         story.add("check", name=text, ok=False, why=text)
         story.send(HOSTILE[0], HOSTILE[1], text, text=text, why=text)
-    story.add("fault", op="delay", delay=["x", []], loss={}, scale="y")
+    story.add("fault", op="delay", delay=None, loss=None, scale=None, at={}, both="x", later=[[]])
     story.partition(HOSTILE[:3], HOSTILE[3:])
     story.run(1.0)
     story.stop(HOSTILE[4], why="</text>")
@@ -118,7 +118,7 @@ def test_records_of_which_half_is_missing_are_exported_all_the_same(name):
         {"k": "fault", "op": ""},
         {"k": "act", "ok": True},
         {"k": "act", "n": "n1", "by": "n1", "ok": False, "token": 3},
-        {"k": "links", "cut": [["n1", "x"], ["x", "n1"]], "delay": [], "loss": None},
+        {"k": "links", "cut": [["n1", "x"], ["x", "n1"]], "delay": None, "loss": None},
         {"k": "clock", "op": "scale", "scale": 0.5},
         {"k": "weather", "n": "n1"},
         {"k": "stop", "n": "n9"},
