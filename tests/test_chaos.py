@@ -263,10 +263,11 @@ def test_three_processes_keep_their_promises_while_one_thing_after_the_other_fai
 @pytest.mark.slow
 @needs_signals
 def test_members_that_believe_in_their_lease_for_ever_are_found_out():
-    """Planted: whoever is cut off goes on leading, and another is elected."""
-    done = run(ProxyNetwork("abc"), ["partition, leader alone"], broken="abc")
+    """Planted: whoever is cut off goes on leading, and another is elected, if a busy machine leaves it the time."""
+    done = run(ProxyNetwork("abc"), 4 * ["partition, leader alone"], broken="abc")
     assert any(found.startswith("two led at one instant") for found in done.violations())
-    assert any(found.startswith("two led at one instant") for found in done.outcomes[0].violations)
+    of_each = [found for outcome in done.outcomes for found in outcome.violations]
+    assert any(found.startswith("two led at one instant") for found in of_each)
 
 
 @pytest.mark.slow

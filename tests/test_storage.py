@@ -579,7 +579,7 @@ FORK_WITH_MEMBER = """
     else:
         member = Member("a", data_dir=os.path.dirname(path), timing=Timing.fast(), min_nodes=1)
     with member:
-        assert member.wait_until_leader(10).token == 1
+        member.wait_until_leader(10)
         pid = os.fork()
         if pid == 0:
             if how == "collected":
@@ -606,9 +606,10 @@ def test_a_member_that_forks_keeps_its_later_votes(tmp_path, start_child, kind, 
     path = tmp_path / "a.sqlite3"
     child = start_child(FORK_WITH_MEMBER, path, kind, how)
     child.expect("has a log: True")
-    child.expect("token 2")
+    said = child.read_line().split()
     child.kill()
-    assert load(path).current_term == 2
+    assert said[0] == "token"
+    assert load(path).current_term >= int(said[1]) >= 2  # more where a busy machine has ended a lease
 
 
 @needs_fork
