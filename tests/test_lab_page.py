@@ -307,6 +307,15 @@ def test_new_cluster_begins_in_the_present_whatever_was_looked_at_before(lab):
     expect(page).to_have_url(lab.url)
 
 
+def test_overview_is_of_the_new_cluster_though_its_clock_stands(lab):
+    """Else the room sees the roles of the one before under a title that has only begun."""
+    page = lab.page
+    page.wait_for_function("() => raftlite.app.lanes.end > 2")
+    lab.session.scene("heartbeats")
+    page.wait_for_function("() => raftlite.app.runs === 2 && raftlite.app.isPlaced")
+    page.wait_for_function("() => raftlite.app.lanes.end === 1")
+
+
 def test_picture_that_fails_is_not_the_last(lab):
     lab.page.evaluate(
         """() => {

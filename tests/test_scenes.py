@@ -301,6 +301,8 @@ def test_with_the_seed_of_the_instructions_no_first_election_is_a_long_one():
         with Lab(**SCENES[name].settings(), backend="virtual", seed=seed) as lab:
             lab.elected()
             assert lab.now < 8.0, name
+            stood = {record["n"] for record in lab.trace.records if str(record.get("role")).endswith("candidate")}
+            assert len(stood) == 1, name  # two at once are the subject of the fourth scene
 
 
 def test_whatever_scene_the_instructions_name_is_there():

@@ -20,6 +20,7 @@
 
     reset(header) {
       this.ids = header.nodes;
+      this.frame = null; // of the cluster before, which would stay until the clock of this one goes
       this.canvas.parentElement.style.minHeight = `${Math.min(240, 20 + 12.5 * this.ids.length)}px`;
       this.resize();
     }

@@ -109,7 +109,8 @@
 
     drawChecks(checks, told) {
       const names = told && Array.isArray(told.checks) ? told.checks : [];
-      const all = [...new Set([...names, ...checks.keys()])];
+      const isFailed = (name) => checks.has(name) && !checks.get(name).ok;
+      const all = [...new Set([...names, ...checks.keys()])].sort((a, b) => isFailed(b) - isFailed(a)); // those are in sight
       this.checks.replaceChildren(...all.map((name) => {
         const check = checks.get(name);
         const state = !check ? "open" : check.ok ? "ok" : "failed";
