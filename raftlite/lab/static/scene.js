@@ -111,6 +111,7 @@
       const names = told && Array.isArray(told.checks) ? told.checks : [];
       const isFailed = (name) => checks.has(name) && !checks.get(name).ok;
       const all = [...new Set([...names, ...checks.keys()])].sort((a, b) => isFailed(b) - isFailed(a)); // those are in sight
+      this.checks.classList.toggle("known", all.every((name) => checks.has(name))); // the scene is over, so there is room
       this.checks.replaceChildren(...all.map((name) => {
         const check = checks.get(name);
         const state = !check ? "open" : check.ok ? "ok" : "failed";
