@@ -123,9 +123,9 @@ HEARD = """
   - button "Next"
   - list "What must hold":
     - listitem:
-      - img "holds"
-    - listitem:
       - img "does not hold"
+    - listitem:
+      - img "holds"
   - paragraph: Five members start.
 - main:
   - region "Members":
