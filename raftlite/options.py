@@ -80,8 +80,8 @@ def add_authkey(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--authkey-file",
         metavar="FILE",
-        help=f"file with the secret that all members share, less the white space around it; "
-        f"otherwise the variable {AUTHKEY_VARIABLE} holds it",
+        help=f"file with the secret that all members share; otherwise the variable {AUTHKEY_VARIABLE} holds it; "
+        "the white space around it does not count",
     )
     parser.add_argument("--authkey", action=RefuseSecret, help=argparse.SUPPRESS)
 
