@@ -1,8 +1,8 @@
 """The raftlite command: run a member, ask and change a cluster, see it at work, check its rules.
 
 Exit codes: 0 done, 64 wrong arguments, 65 a file is no recording, 66 it cannot be read, 69 no answer or refused, 70 a
-member failed, 73 cannot listen, 74 votes cannot be saved or the output not written, 75 `status` knows of no leader (or, with
---exit-code, of none that confirms its lease), 78 unsafe settings, 130 ended by Ctrl-C.
+member failed, 73 cannot listen, 74 votes cannot be saved or the output not written, 75 `status` knows of no leader (or,
+with --exit-code, of none that confirms its lease), 78 unsafe settings, 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
