@@ -10,6 +10,7 @@ import pytest
 from lab_browser import chromium, expect, replay, shown, trace, watch  # noqa: F401  # fixtures too
 
 from raftlite.lab import Lab
+from raftlite.lab.scenes import SCENES, play
 from raftlite.lab.session import Session
 from raftlite.lab.trace import Trace, fold, loads
 
@@ -198,12 +199,56 @@ def test_link_to_a_part_of_the_page_leaves_the_moment_alone(replay, trace):
     assert page.url.endswith("#views") and page.evaluate("raftlite.app.time.i") == 120
 
 
-def test_remote_control_works_while_something_is_looked_for(replay, trace):
-    page = replay("#i=1")
+@pytest.fixture(scope="module")
+def show():
+    """A recording of a scene."""
+    scene = SCENES["leader-dies"]
+    with Lab(**scene.settings(), backend="virtual", seed=1) as lab:
+        play(scene, lab)
+        return lab.trace
+
+
+def narrated(trace):
+    return [record["i"] for record in trace.records if record["k"] == "note" and record.get("kind") == "narration"]
+
+
+def test_remote_control_works_while_something_is_looked_for(replay, show):
+    page = replay("#i=0", show)
     page.get_by_label("Find in the log").focus()
     page.keyboard.press("PageDown")
-    first = next(r["i"] for r in trace.records if r.get("kind") == "narration")
-    page.wait_for_function("i => raftlite.app.time.i === i", arg=first)
+    page.wait_for_function("i => raftlite.app.time.i >= i", arg=narrated(show)[0])
+
+
+def test_page_down_plays_a_stop_of_a_recording_and_waits_where_the_lecturer_did(replay, show):
+    """With the answer and the next question, as when it was live; a narration alone would be before both."""
+    page = replay("#i=0", show)
+    begins, seen = narrated(show), []
+    page.evaluate("raftlite.app.time.speed = 40")
+    for following in begins[1:]:
+        page.keyboard.press("PageDown")
+        page.wait_for_function("i => raftlite.app.time.i === i && !raftlite.app.time.isPlaying", arg=following - 1)
+        seen.append(page.locator(".answer-given").is_visible())
+    assert seen == [False, True, False, True]
+    page.keyboard.press("PageDown")
+    page.wait_for_function("i => raftlite.app.time.i === i", arg=show.last)
+    page.keyboard.press("PageDown")
+    assert page.evaluate("raftlite.app.time.i") == show.last
+    page.keyboard.press("PageUp")
+    page.wait_for_function("i => raftlite.app.time.i === i && !raftlite.app.time.isPlaying", arg=begins[-1])
+
+
+def test_stop_of_a_recording_that_is_interrupted_goes_on_to_its_end(replay, show):
+    page = replay("#i=0", show)
+    begins = narrated(show)
+    page.keyboard.press("PageDown")
+    page.wait_for_function("i => raftlite.app.time.i > i", arg=begins[0])
+    page.keyboard.press(".")
+    assert not page.evaluate("raftlite.app.time.isPlaying")
+    page.evaluate("raftlite.app.time.speed = 40")
+    page.keyboard.press(" ")
+    page.wait_for_function("i => raftlite.app.time.i === i && !raftlite.app.time.isPlaying", arg=begins[1] - 1)
+    page.keyboard.press(" ")
+    page.wait_for_function("i => raftlite.app.time.i >= i", arg=begins[1])
 
 
 def test_key_that_is_held_down_is_pressed_once(replay, trace):

@@ -199,6 +199,7 @@ def test_show_goes_from_scene_to_scene(browser):
     assert browser.do("next").status == 200
     scene = browser.get("/trace").said["scene"]
     assert (scene["name"], scene["position"], scene["waiting"]) == (show[0], 0, True)
+    assert scene["following"] == show[1]
     for _ in range(scene["stops"]):
         assert browser.do("next").status == 200
         assert browser.session.player.wait(20)
@@ -207,6 +208,15 @@ def test_show_goes_from_scene_to_scene(browser):
     assert checks and all(check["ok"] for check in checks)
     browser.do("next")
     assert browser.get("/trace").said["scene"]["name"] == show[1]
+
+
+def test_nothing_follows_the_last_scene_of_the_show(browser, monkeypatch):
+    """The page offers no next scene there, and Page Down says why nothing happens."""
+    browser.do("scene", name=browser.get("/scenes").said["show"][-1])
+    monkeypatch.setattr(type(browser.session.player), "done", True)
+    assert browser.get("/trace").said["scene"]["following"] == ""
+    refused = browser.do("next")
+    assert (refused.status, refused.said["error"]) == (409, "this was the last stop: choose another scene")
 
 
 def test_next_that_is_pressed_twice_at_the_end_of_a_scene_begins_one_scene(browser):

@@ -379,6 +379,23 @@ def test_a_recording_that_cannot_be_written_is_said():
 
 
 @needs_rich
+def test_two_quick_presses_at_the_end_of_a_scene_begin_one_scene(session):
+    """The second was meant for what its picture showed, and must not begin the new scene's first stop."""
+    session.scene("cold-start")
+    board = board_of(session)
+    while not session.player.done:
+        board.press("PageDown")
+        assert session.player.wait(PATIENCE)
+    drawn(board)
+    board.press("PageDown")
+    board.press("PageDown")
+    assert (session.player.scene.name, session.player.position) == ("heartbeats", 0)
+    assert "wait: another cluster has just begun" in drawn(board)
+    board.press("PageDown")
+    assert session.player.position == 1
+
+
+@needs_rich
 def test_a_scene_goes_from_stop_to_stop_with_its_question(session):
     session.scene("cold-start")
     board = board_of(session)

@@ -71,6 +71,19 @@ def test_a_stop_is_told_acts_and_then_the_next_is_waited_for(player):
     assert notes(player, "narration") == [player.text()["text"]]
 
 
+def test_the_clock_stands_while_a_question_is_open(player):
+    """The room thinks, and the cluster does not give the answer meanwhile."""
+    go(player)
+    go(player)
+    assert player.text()["asked"]
+    assert player.lab.is_clock_paused
+    stopped, asked = player.lab.trace.records[-2:]
+    assert (stopped["k"], stopped["op"], asked["k"], asked["kind"]) == ("clock", "pause", "note", "question")
+    go(player)
+    assert not player.text()["asked"]
+    assert not player.lab.is_clock_paused
+
+
 def test_the_next_stop_is_not_begun_while_one_acts(lab):
     begun = threading.Event()
     player = Player(lab, waiting_forever(begun))
@@ -142,7 +155,8 @@ def test_the_beginning_of_each_stop_can_be_found_in_the_recording(player):
 
 
 def test_a_clock_that_was_stopped_by_hand_goes_on_with_the_next_stop(player):
-    go(player)
+    for _ in range(3):
+        go(player)
     player.lab.pause()
     go(player)
     assert not player.lab.is_clock_paused

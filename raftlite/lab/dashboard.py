@@ -29,10 +29,9 @@ FASTEST, SLOWEST = 0.05, 20.0  # of the speeds that keys reach
 DIGITS = "123456789"  # and no other: "²".isdigit() holds, too
 QUIT = ("q", "Q")
 
+NEXT = ("PageDown", "Right", "Enter")
+
 _OPS: Dict[str, Any] = {
-    "PageDown": ("next", {}),
-    "Right": ("next", {}),
-    "Enter": ("next", {}),
     "l": ("kill", {"n": "leader"}),
     "h": ("heal", {}),
     "b": ("start_all", {}),
@@ -50,6 +49,7 @@ class Dashboard:
         self._selected: Optional[str] = None
         self._pair: Optional[List[str]] = None  # the members whose link is to be cut, while their digits come
         self._remark = ""
+        self._run = session.state(0, 0)["run"]  # of the cluster that the last picture showed
         self._trace = session.trace
         self._told = 0
         self._lines = PlainLines()
@@ -65,6 +65,8 @@ class Dashboard:
                 self._digit(key)
             elif key in _OPS:
                 self._session.do(*_OPS[key])
+            elif key in NEXT:
+                self._session.do("next", {"run": self._run})
             elif key in _OWN:
                 _OWN[key](self)
         except (Refused, ConfigError) as error:
@@ -124,6 +126,8 @@ class Dashboard:
         session, player = self._session, self._session.player
         lab = session.lab
         assert lab is not None
+        state = session.state(session.trace.last, 0)
+        self._run = state["run"]
         self._hear()
         if self._pair is not None:
             self._remark = f"Cut or mend a link: {' '.join(self._pair)} … press the digits of two members, or Escape"
@@ -137,7 +141,7 @@ class Dashboard:
             checks=() if player is None else tuple(player.checks),
             events=tuple(self._events),
             selected=self._selected,
-            remark=self._remark or session.state(session.trace.last, 0)["remark"]["text"] or lab.unwritten,
+            remark=self._remark or state["remark"]["text"] or lab.unwritten,
             has_keys=self._has_keys,
         )
 

@@ -29,14 +29,16 @@ _log = logging.getLogger(__name__)
 class Player:
     """Plays `scene` on `lab`, which has been made for it. Each stop acts on a thread of its own; any thread may call.
 
-    Until the first `next` the lab's clock stands still, where it can, so that nothing is missed. `pace` stretches the
-    time that `autoplay` leaves to read and to think. Close the lab, then the player, to end a stop that is acting.
+    Until the first `next`, and while a question is open, the lab's clock stands still, where it can, so that nothing is
+    missed. `pace` stretches the time that `autoplay` leaves to read and to think. Close the lab, then the player, to
+    end a stop that is acting.
     """
 
     def __init__(self, lab: Lab, scene: Scene, language: str = "en", pace: float = 1.0) -> None:
         self.lab, self.scene = lab, scene
         self.pace = pace
         self._play = Play(scene, lab, language)
+        self._play.before_asking = lambda: self._set_clock(lab.pause)
         self._state = threading.Condition()
         self._acting: Optional[threading.Thread] = None
         self._automat: Optional[threading.Thread] = None

@@ -124,7 +124,7 @@ class Session:
             "scale": view.scale,
             "now": now,
             "can": {"pause": _has_own_clock(lab), "scale": _has_own_clock(lab)},
-            "scene": None if player is None else player.state(),
+            "scene": None if player is None else {**player.state(), "following": _following(player.scene)},
             "remark": {"number": self._remarks, "text": self._remark},
             "unwritten": "" if lab is None else lab.unwritten,
             "truncated": trace.truncated,
@@ -203,10 +203,10 @@ class Session:
         if player is None:
             self.scene(SHOW[0], instead_of=shown.run)
         elif player.done:
-            following = SHOW[SHOW.index(player.scene.name) + 1 :] if player.scene.name in SHOW else []
+            following = _following(player.scene)
             if not following:
                 raise Refused("this was the last stop: choose another scene")
-            self.scene(following[0], instead_of=shown.run)
+            self.scene(following, instead_of=shown.run)
         elif not player.next():
             raise Refused("wait: this stop is not over")
 
@@ -230,6 +230,11 @@ class Session:
             self._remark, self._remarks = str(error), self._remarks + 1
         except LabClosed:
             pass
+
+
+def _following(scene: Scene) -> str:
+    """The name of the next scene of the show; empty after its last, and after one that is not part of it."""
+    return dict(zip(SHOW, SHOW[1:])).get(scene.name, "")
 
 
 def _has_own_clock(lab: Optional[Lab]) -> bool:

@@ -101,6 +101,7 @@ class Play:
         self._asked: Optional[Dict[str, Any]] = None  # the words of the stop whose question is open
         self._answered: Optional[Dict[str, Any]] = None
         self._is_cancelled = False
+        self.before_asking: Callable[[], None] = lambda: None  # called on the thread of `act`
 
     # --- From stop to stop ------------------------------------------------------------------------
 
@@ -169,6 +170,7 @@ class Play:
     def _ask(self) -> None:
         words = self._stop_words
         if "question" in words:
+            self.before_asking()
             self._asked = words
             answers = "".join(f"\n{letter}) {answer}" for letter, answer in zip("ABCDEFGH", words["answers"]))
             self._note(words["question"] + answers, "question")

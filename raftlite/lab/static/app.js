@@ -282,7 +282,8 @@
 
     nextStop() {
       if (this.isLive) this.post({ op: "next", run: this.source.run });
-      else this.stepNote(1);
+      else if (this.source.isLive) this.stepNote(1);
+      else this.playStop();
     }
 
     /** The scene from its beginning, with as many members as it has now. */
@@ -294,11 +295,21 @@
       this.stepNote(-1);
     }
 
-    /** In a recording the stops are where somebody narrates. */
     stepNote(by) {
-      const notes = this.recording.history.marks.filter((mark) => mark.k === "note" && mark.kind === "narration").map((mark) => mark.i);
-      if (!this.time.stepTo(notes, by) && by > 0 && this.source.isLive) this.time.follow();
+      if (!this.time.stepTo(this.narrated(), by) && by > 0 && this.source.isLive) this.time.follow();
       this.moved();
+    }
+
+    /** The next stop of a recording, up to where the lecturer went on. */
+    playStop() {
+      const [begins, following] = this.narrated().filter((i) => i > this.time.i);
+      if (begins) this.time.playTo(begins, following ? following - 1 : this.recording.last);
+      this.moved();
+    }
+
+    /** Where the stops begin: somebody narrates. */
+    narrated() {
+      return this.recording.history.marks.filter((mark) => mark.k === "note" && mark.kind === "narration").map((mark) => mark.i);
     }
 
     changeDelay(by) {

@@ -38,7 +38,7 @@
       this.shown = this.open = this.picked = null;
     }
 
-    /** `scene` is the server's word: name, position, waiting, stops. Without a server the trace says it all. */
+    /** `scene` is the server's word: name, position, waiting, stops, following. Without a server the trace says it all. */
     draw(frame, scene) {
       const { narration, asked, answered, checks } = frame.view;
       const question = asked.length ? asked[asked.length - 1] : null;
@@ -65,8 +65,8 @@
       const count = scene ? scene.stops : 0;
       this.dots.replaceChildren(...Array.from({ length: count }, (_, k) => html("span", { class: k < scene.position ? "done" : "" })));
       set(this.dots, { "aria-label": count ? `stop ${scene.position} of ${count}` : null, role: count ? "img" : null });
-      this.next.disabled = Boolean(scene) && isLive && !scene.waiting && !scene.done;
-      text(this.next.firstElementChild, scene && scene.done && isLive ? "Next scene" : "Next");
+      this.next.disabled = Boolean(scene) && isLive && !scene.waiting && !(scene.done && scene.following);
+      text(this.next.firstElementChild, scene && scene.done && scene.following && isLive ? "Next scene" : "Next");
       this.again.hidden = !(scene && scene.position);
       this.auto.hidden = !scene;
       set(this.auto, { "aria-pressed": String(Boolean(scene && scene.autoplay)) });

@@ -17,6 +17,7 @@
       this.i = 0;
       this.isFollowing = true;
       this.isPlaying = false;
+      this.until = Infinity; // the record at which it stops
       this.speed = 1;
     }
 
@@ -46,6 +47,7 @@
       const scale = this.recording.at(this.i).scale || 1;
       this.t += (passed * this.speed) / scale;
       this.i = Math.max(this.i, this.recording.indexAt(this.t));
+      if (this.i >= this.until) return this.seekRecord(this.until);
       if (this.t < this.end - NEAR) return;
       this.isPlaying = false;
       if (this.source.isLive) this.follow();
@@ -62,17 +64,20 @@
 
     /** Stays at a moment. */
     seek(t) {
-      this.isFollowing = false;
-      this.isPlaying = false;
+      this.stay();
       this.t = Math.max(0, Math.min(t, this.end));
       this.i = this.recording.indexAt(this.t);
     }
 
     seekRecord(i) {
-      this.isFollowing = false;
-      this.isPlaying = false;
+      this.stay();
       this.i = Math.max(0, Math.min(i, this.recording.last));
       this.t = this.recording.timeOf(this.i);
+    }
+
+    stay() {
+      this.pause();
+      this.until = Infinity;
     }
 
     /** One record on or back; false where there is none. */
@@ -95,6 +100,13 @@
     start() {
       if (this.t >= this.end - NEAR && !this.source.isLive) this.seek(0);
       this.isFollowing = false;
+      this.isPlaying = true;
+    }
+
+    /** From one record to another. */
+    playTo(from, until) {
+      this.seekRecord(from);
+      this.until = until;
       this.isPlaying = true;
     }
 
