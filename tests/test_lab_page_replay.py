@@ -157,6 +157,20 @@ def test_slider_goes_to_any_moment(replay, trace):
     assert page.evaluate("raftlite.app.time.i") == sum(r["t"] <= 20 for r in trace.records)
 
 
+def test_every_reason_of_the_scenes_is_brief_in_the_diagram(replay, trace):
+    """Between two columns there is room for two or three short words. The rest is in the log."""
+    reasons = set()
+    for scene in SCENES.values():
+        with Lab(**scene.settings(), backend="virtual", seed=32) as lab:
+            play(scene, lab)
+            judged = [record for record in lab.trace.records if record.get("result") in ("refused", "stepped down")]
+            reasons |= {record["why"] for record in judged if record.get("why")}
+    brief = set(replay().evaluate("reasons => reasons.map(raftlite.words.brief)", sorted(reasons)))
+    assert {re.sub(r"\d", "#", words) for words in brief} == {
+        "abstains", "heard n# lately", "n# leads", "n#: term #", "old membership", "term # is over", "voted for n#",
+    }  # fmt: skip
+
+
 def test_log_is_filtered_and_searched(replay, trace):
     i = next(r["i"] for r in trace.records if r["k"] == "stop")
     page = replay(f"#i={i}")

@@ -6,6 +6,7 @@
   const { words } = raftlite;
   const REPEAT = 8; // seconds in which the same reason for a loss is written once for each sender
   const NEAR = 9; // from a line: it is the one that is meant
+  const NARROW = 80; // between two columns: one short word has room there
   const isQuiet = (message) => /^heartbeat/.test(message.type);
   const GAPS = raftlite.table({ heartbeat: 6, heartbeat_resp: 5, vote_req: 10, pre_vote_req: 10 }); // from a band to the sign at the end
 
@@ -37,7 +38,7 @@
 
     /** From `start` on, up to the moment of the frame. */
     drawAll(frame, start, hasHeartbeats) {
-      Object.assign(this, { origin: start, hasHeartbeats, boxes: [], said: new Set(), laneEnd: -1000 });
+      Object.assign(this, { origin: start, hasHeartbeats, boxes: [], labels: [], said: new Set(), laneEnd: -1000 });
       this.sheets.ground.clear();
       this.sheets.ink.clear();
       this.drawGrid(0, this.width, 0);
@@ -140,7 +141,7 @@
         ink.finish(fill, stroke, 2);
       }
       ink.words(name, x, y + 0.36 * this.letters, letters, "center", 0);
-      this.boxes.push({ left: x - half - 4, right: x + half + 4, top: y - 13, bottom: y + 13 });
+      this.occupy({ left: x - half - 4, right: x + half + 4, top: y - 13, bottom: y + 13 });
     }
 
     // --- what was done to the cluster ---
@@ -183,7 +184,7 @@
       ink.context.globalCompositeOperation = "source-over";
       if (record.k === "lost") ink.cross(way.x2, way.y2, isQuiet(message) ? 5 : 7, "refused");
       else ink.message(message, way.x2, way.y2, isQuiet(message) ? 8 : 10, way.angle);
-      if (!isQuiet(message)) this.boxes.push({ left: way.x2 - 11, right: way.x2 + 11, top: way.y2 - 11, bottom: way.y2 + 11 });
+      if (!isQuiet(message)) this.occupy({ left: way.x2 - 11, right: way.x2 + 11, top: way.y2 - 11, bottom: way.y2 + 11 });
       this.label(message, record, way);
     }
 
@@ -207,32 +208,47 @@
 
     label(message, end, way) {
       const isRefused = end.result === "refused" || end.result === "stepped down";
-      if (isRefused && end.why) return this.place(end.why, this.columns.get(message.to), way.y2, way.side, this.band / 2 + 8);
+      if (isRefused && end.why) return this.place(words.brief(end.why), this.columns.get(message.to), way.y2, way.side, this.band / 2 + 8);
       if (end.k !== "lost" || end.why === "cut" || isQuiet(message)) return; // a cut is said beside it, for all messages
-      const sentence = words.lost(end.why);
+      const sentence = words.lost(end.why, this.space < NARROW);
       const key = `${message.from} ${Math.floor(message.t / REPEAT)} ${sentence}`;
-      if (!this.said.has(key)) this.place(sentence, way.x2, way.y2, -way.side, 10);
+      if (!this.said.has(key)) this.place(sentence, way.x2, way.y2 + 20, 0, 0);
       this.said.add(key);
     }
 
-    /** Puts words beside a point: at that side if there is room, further down where others stand, or not at all. */
+    /** Puts words beside a point, or around it for side 0: there if there is room, further down where others stand, or
+     * not at all. */
     place(sentence, x, y, side, gap) {
       const { letters } = this;
       const { ink } = this.sheets;
       ink.font(letters, 600);
-      // Between two bands; the term can be read off the pills.
-      const lines = this.wrapped(sentence.replace(/ in term \d+$/, ""), Math.max(58, this.space - this.band - 2 * gap + 8), 3);
+      const lines = this.wrapped(sentence, Math.max(58, this.space - this.band - 2 * gap + 8), 3);
       const width = Math.max(...lines.map((line) => ink.context.measureText(line).width));
       let isRight = side > 0;
       if (isRight && x + gap + width > this.width) isRight = false;
       if (!isRight && x - gap - width < 4) isRight = true;
-      const left = Math.max(4, isRight ? Math.min(x + gap, this.width - width - 2) : x - gap - width);
+      const beside = side === 0 ? x - width / 2 : isRight ? x + gap : x - gap - width;
+      const left = Math.max(4, Math.min(beside, this.width - width - 2));
       const box = { left, right: left + width, top: y - 14, bottom: y - 9 + lines.length * (letters - 1) };
-      const clashes = () => this.boxes.some((other) => box.left < other.right && box.right > other.left && box.top < other.bottom && box.bottom > other.top);
+      const clashes = () => this.boxes.some((other) => overlap(box, other));
       for (let row = 0; clashes() && row < 6; row++) [box.top, box.bottom] = [box.top + 8, box.bottom + 8];
       if (clashes()) return;
       this.boxes.push(box);
-      lines.forEach((line, row) => ink.words(line, left, box.top + (row + 1) * (letters - 1) - 1, "refused"));
+      this.labels.push({ box, lines });
+      this.write(this.labels[this.labels.length - 1]);
+    }
+
+    write({ box, lines }) {
+      const { letters } = this;
+      const { ink } = this.sheets;
+      ink.font(letters, 600);
+      lines.forEach((line, row) => ink.words(line, box.left, box.top + (row + 1) * (letters - 1) - 1, "refused"));
+    }
+
+    /** A sign has been drawn here: no words come into its place, and those that stand there stay above it. */
+    occupy(box) {
+      this.boxes.push(box);
+      for (const label of this.labels) if (overlap(label.box, box)) this.write(label);
     }
 
     // --- what is on its way, and what is selected ---
@@ -279,6 +295,8 @@
       return found;
     }
   }
+
+  const overlap = (a, b) => a.left < b.right && a.right > b.left && a.top < b.bottom && a.bottom > b.top;
 
   /** How far a point is from a line. */
   function distance(x, y, { x1, y1, x2, y2 }) {

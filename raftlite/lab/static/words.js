@@ -32,6 +32,19 @@
     expired: "too old",
   });
 
+  const LOST_BRIEF = raftlite.table({ down: "down", loss: "lost", paused: "paused", operator: "dropped", expired: "old" });
+
+  // Reasons as the diagram says them, where there is little room: the log and the inspector have all of the words.
+  const BRIEF = [
+    [/^(voted for \S+) in term \d+$/, "$1"],
+    [/^(\S+ leads) in term \d+$/, "$1"],
+    [/^(\S+) is in (term \d+)$/, "$1: $2"],
+    [/^(term \d+) is over, .*$/, "$1 is over"],
+    [/^(\S+) was heard from .*$/, "heard $1 lately"],
+    [/^its membership .*$/, "old membership"],
+    [/^.* cannot know how it voted.*$/, "abstains"],
+  ];
+
   const STOPS = raftlite.table({
     killed: "is killed", power: "loses its power", stopped: "is stopped", removed: "has been removed", failed: "has failed",
   });
@@ -43,7 +56,8 @@
   const look = (node) => (!node.isUp ? "stopped" : node.isPaused ? "paused" : node.role);
   const role = (node) => ROLES[look(node)] || { letter: "?", name: String(node.role) };
   const type = (name) => TYPES[name] || String(name || "message").replace(/_/g, " ");
-  const lost = (why) => LOST[why] || why || "lost";
+  const lost = (why, isBrief) => (isBrief && LOST_BRIEF[why]) || LOST[why] || why || "lost";
+  const brief = (why) => BRIEF.reduce((found, [full, short]) => found.replace(full, short), String(why));
   const seconds = (value) => `${value.toFixed(1)} s`;
   const list = (names) => (names || []).join(" ");
 
@@ -139,5 +153,5 @@
     return `${n}, ${name}${node.isPaused ? ` as ${node.role}` : ""}, term ${node.term}${follows}`;
   }
 
-  raftlite.words = { ROLES, look, role, type, lost, seconds, list, sentence, line, summary };
+  raftlite.words = { ROLES, look, role, type, lost, brief, seconds, list, sentence, line, summary };
 })((window.raftlite = window.raftlite || {}));

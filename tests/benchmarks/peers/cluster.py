@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import queue
+import random
 import signal
 import socket
 import subprocess
@@ -45,7 +46,7 @@ class Cluster:
     Where they are to be cut off, each is in a network namespace of its own.
     """
 
-    _ports = itertools.cycle(range(21_000, 29_000, 100))
+    _ports = itertools.cycle(random.sample(range(21_000, 29_000, 100), 80))  # others may take turns beside these
 
     def __init__(self, system: System, count: int, pace: str, stack: ExitStack, fault: str = KILL) -> None:
         self.system, self.count, self.pace = system, count, pace
@@ -100,6 +101,8 @@ class Cluster:
         """Take the leader away, wait until another member leads, put it back; raise `Stuck` if no other one does."""
         self._take_until(lambda event: False, seconds=SETTLING)
         leader = self.leader
+        if leader < 0:
+            raise Stuck("nobody leads at first")
         faults = {KILL: self._kill, SILENCE: self._silence, CUT: self._cut_off, HANDOVER: self._hand_over}
         gone_at = faults[fault](leader)
         elected = self._take_until(lambda event: event.kind == "leader" and event.at > gone_at and event.node != leader)
