@@ -731,7 +731,7 @@ def test_a_step_goes_to_the_next_thing_that_happens():
         lab.step(0.1)
         assert lab.now == pytest.approx(timer["t"] + 0.1)
         lab.play()
-        assert not lab.is_paused_clock
+        assert not lab.is_clock_paused
         assert [record["op"] for record in records(lab, "clock")] == ["pause", "step", "step", "play"]
 
 

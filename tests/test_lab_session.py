@@ -11,9 +11,10 @@ import pytest
 from lab_pages import Browser, virtual_lab
 from threads import PATIENCE, eventually, is_inside
 
+from raftlite.lab import Lab
 from raftlite.lab.page import offline_page
 from raftlite.lab.session import Session
-from raftlite.lab.trace import to_jsonl
+from raftlite.lab.trace import View, to_jsonl
 
 HEADER = '{"k":"header","format":"raftlite-trace","v":1,"nodes":["n1"]}\n'
 
@@ -210,6 +211,14 @@ def test_show_goes_from_scene_to_scene(browser):
     assert browser.get("/trace").said["scene"]["name"] == show[1]
 
 
+def test_page_that_asks_ten_times_a_second_copies_nothing_of_the_cluster(browser, monkeypatch):
+    """A member that is paused for hours has a message waiting for every heartbeat."""
+    browser.do("scene", name="cold-start")
+    monkeypatch.setattr(View, "copy", lambda view: pytest.fail("copied"))
+    said = browser.get("/trace").said
+    assert (said["paused"], said["scale"], said["live"]) == (True, 1.0, True)
+
+
 def test_nothing_follows_the_last_scene_of_the_show(browser, monkeypatch):
     """The page offers no next scene there, and Page Down says why nothing happens."""
     browser.do("scene", name=browser.get("/scenes").said["show"][-1])
@@ -349,13 +358,13 @@ def test_a_page_never_sees_half_of_one_cluster_and_half_of_the_next(browser, mon
     session = browser.session
     session.scene("cold-start")
     before, lab = session.state(0, 0), session.lab
-    view = lab.view
 
-    def meanwhile():
-        session.scene("leader-dies")
-        return view()
+    def meanwhile(asked):
+        if asked is lab:
+            session.scene("leader-dies")
+        return 1.0
 
-    monkeypatch.setattr(lab, "view", meanwhile)
+    monkeypatch.setattr(Lab, "seconds_per_second", property(meanwhile))
     amid, after = session.state(0, 0), session.state(0, 0)
     assert (amid["run"], amid["scene"]["name"], amid["header"]) == (before["run"], "cold-start", before["header"])
     assert after["run"] != before["run"] and after["scene"]["name"] == "leader-dies"

@@ -226,7 +226,10 @@ class Lab(Faults):
         """Whether the cluster's clock stands still."""
         return self._recorder.view.is_clock_paused
 
-    is_paused_clock = is_clock_paused
+    @property
+    def seconds_per_second(self) -> float:
+        """How many seconds a second of the cluster takes."""
+        return self._recorder.view.scale
 
     def pause(self) -> None:
         """Stop the cluster's clock: nothing happens any more. Raises `ConfigError` with processes."""

@@ -114,14 +114,13 @@ class Session:
         run, trace, name, lab, player = self._shown
         # The time is read first: whatever happened before it is among the records, or comes with the next.
         now = trace.t if lab is None else lab.now
-        view = View(trace.header) if lab is None else lab.view()
         return {
             "run": self._run_name(run),
             "name": name,
             "header": trace.header,
             "live": lab is not None,
-            "paused": view.is_clock_paused,
-            "scale": view.scale,
+            "paused": lab is not None and lab.is_clock_paused,
+            "scale": View(trace.header).scale if lab is None else lab.seconds_per_second,
             "now": now,
             "can": {"pause": _has_own_clock(lab), "scale": _has_own_clock(lab)},
             "scene": None if player is None else {**player.state(), "following": _following(player.scene)},
