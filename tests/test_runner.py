@@ -653,8 +653,8 @@ SLOW_GUARDIAN = """
 
 
 def test_the_command_moves_to_another_member_and_never_runs_twice(start, tmp_path, capfd):
-    """kill -9 of the wrapper, however long its command then lives; a transfer; SIGTERM."""
-    trio = Trio(start, tmp_path, takes=0.1, source=SLOW_GUARDIAN)
+    """kill -9 of the wrapper, however long its command then lives; a transfer; SIGTERM. No lease runs out meanwhile."""
+    trio = Trio(start, tmp_path, takes=0.1, options=LOYAL, source=SLOW_GUARDIAN)
     first = trio.begun(1)
     first.popen.kill()
     second = trio.begun(2)
