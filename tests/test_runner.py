@@ -676,7 +676,7 @@ def test_the_command_moves_to_another_member_and_never_runs_twice(start, tmp_pat
 @pytest.mark.slow
 def test_a_takeover_waits_for_a_command_that_takes_longer_than_a_lease(start, tmp_path):
     """The wrapper goes on leading until its command is gone, and hands over then."""
-    trio = Trio(start, tmp_path, takes=0.6, options=("--grace", 20))
+    trio = Trio(start, tmp_path, takes=3.0, options=("--grace", 20, "--election-timeout", 2))
     first = trio.begun(1)
     first.send(signal.SIGTERM)
     trio.begun(2)
@@ -774,8 +774,11 @@ def test_a_wrapper_that_is_removed_ends_its_command_and_itself(start, tmp_path, 
 
 @pytest.mark.slow
 def test_through_many_kills_stops_and_transfers_no_two_commands_meet(start, tmp_path, capfd):
-    """Guardians that are slow, commands that take their time."""
-    trio = Trio(start, tmp_path, takes=0.05, source=SLOW_GUARDIAN)
+    """Guardians that are slow, commands that take their time.
+
+    A machine that stands still for a whole lease could let two meet: nobody is there to end the first in time.
+    """
+    trio = Trio(start, tmp_path, takes=0.05, options=("--election-timeout", 1.5), source=SLOW_GUARDIAN)
     for turn in range(1, 16):
         leader = trio.begun(len(trio._begins()) or 1)
         count = len(trio._begins())
