@@ -299,8 +299,8 @@ def test_a_successor_begins_after_on_lost_has_finished_in_the_program(addresses)
 @pytest.mark.slow
 def test_an_isolated_member_lets_others_in_and_answers_the_command_line(addresses):
     """The answer to `raftlite status` comes from its election process."""
-    place = {"authkey": KEY, "timing": TIMING}
-    with alone(timing=TIMING, listen=addresses["a"], authkey=KEY) as member:
+    place = {"authkey": KEY, "timing": LOYAL}
+    with alone(listen=addresses["a"], authkey=KEY) as member:
         member.wait_until_leader(PATIENCE)
         assert member.add_node("b", addresses["b"], voter=False, timeout=PATIENCE).ids == {"a", "b"}
         with Member("b", listen=addresses["b"], voter=False, isolated=True, **place) as observer:
