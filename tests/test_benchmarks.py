@@ -6,6 +6,8 @@ import pytest
 from benchmarks import figures, paper, quick, scale, virtual
 from benchmarks.peers import compare, systems
 
+from raftlite.messages import Heartbeat
+
 
 def test_percentile_is_the_value_that_so_many_do_not_exceed():
     ordered = list(range(1, 101))
@@ -151,3 +153,12 @@ def test_members_with_short_logs_are_not_elected_under_the_papers_rules():
 def test_virtual_cluster_of_a_hundred_and_one_elects_within_two_timeouts():
     cluster = virtual.VirtualCluster(101, seed=1)
     assert cluster.run_until(lambda: cluster.leader is not None and cluster.all_follow(), 4.0)
+
+
+@pytest.mark.parametrize("timeouts", [(25, 50), (150, 300)])
+def test_leader_of_the_papers_experiment_crashes_before_its_next_heartbeats(timeouts):
+    """One that is sent, and not to all at the same time, would set the clocks of the others anew."""
+    for seed in range(40):
+        members, leader = paper._cluster_before_crash("paper's rules", timeouts, seed)
+        arrivals = {when for when, _, to, sent in members._heap if type(sent) is Heartbeat and to != leader}
+        assert len(arrivals) <= 1

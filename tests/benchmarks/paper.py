@@ -3,7 +3,7 @@
     python -m benchmarks.paper [--trials 1000] [--svg FILE] [--json]
 
 Five members; the leader crashes at a moment drawn from its heartbeat interval, which is half the shortest timeout,
-after a heartbeat that has reached all at the same time. Measured is until all the others have heard the next leader. A
+after a heartbeat that reaches all at the same time. Measured is until all the others have heard the next leader. A
 message takes 5 to 10 ms, so that a broadcast and its answers take about the paper's 15 ms. The paper's servers wrote to
 disks on that way and were real: where timeouts are the same or nearly so, their unevenness is what broke a tie.
 
@@ -82,7 +82,7 @@ def _cluster_before_crash(variant: str, timeouts: Tuple[int, int], seed: int) ->
     leader = cluster.leader
     if leader is not None:
         cluster.broadcast_together()
-        cluster.run_until(lambda: False, cluster.delay[1] + random.Random(-seed).random() * shortest / 2)
+        cluster.run_until(lambda: False, random.Random(-seed).random() * shortest / 2)  # the next are not sent yet
     return cluster, leader
 
 
