@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from benchmarks import figures, paper, quick, scale, virtual
-from benchmarks.peers import compare, systems
+from benchmarks.peers import cluster, compare, systems
 
 from raftlite.messages import Heartbeat
 
@@ -162,3 +162,15 @@ def test_leader_of_the_papers_experiment_crashes_before_its_next_heartbeats(time
         members, leader = paper._cluster_before_crash("paper's rules", timeouts, seed)
         arrivals = {when for when, _, to, sent in members._heap if type(sent) is Heartbeat and to != leader}
         assert len(arrivals) <= 1
+
+
+def test_a_fault_comes_at_any_moment_between_two_heartbeats(monkeypatch):
+    """A member is taken for whole when it hears one: after a constant pause all faults would come as long after one."""
+    pauses = []
+    subject = cluster.Cluster.__new__(cluster.Cluster)
+    subject.leader = -1
+    monkeypatch.setattr(subject, "_take_until", lambda condition, seconds: pauses.append(seconds), raising=False)
+    for _ in range(100):
+        with pytest.raises(cluster.Stuck, match="nobody leads"):
+            subject.seconds_without_leader(systems.SILENCE)
+    assert max(pauses) - min(pauses) > 0.2

@@ -27,6 +27,7 @@ from .systems import CUT, HANDOVER, KILL, ROOT, SILENCE, System, etcd_command, m
 
 PATIENCE = 60.0  # seconds until an election is given up
 SETTLING = 0.5  # seconds for a machine to be quiet again
+HEARTBEAT = 0.3  # seconds, the longest but pyraft's: a member is `whole` on one, and a fault is to come at any moment
 SERVER = "server"
 
 
@@ -99,7 +100,7 @@ class Cluster:
 
     def seconds_without_leader(self, fault: str) -> float:
         """Take the leader away, wait until another member leads, put it back; raise `Stuck` if no other one does."""
-        self._take_until(lambda event: False, seconds=SETTLING)
+        self._take_until(lambda event: False, seconds=SETTLING + random.uniform(-0.5, 0.5) * HEARTBEAT)
         leader = self.leader
         if leader < 0:
             raise Stuck("nobody leads at first")
