@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from benchmarks import figures, paper, quick, scale, virtual
 from benchmarks.peers import cluster, compare, systems
@@ -174,3 +176,30 @@ def test_a_fault_comes_at_any_moment_between_two_heartbeats(monkeypatch):
         with pytest.raises(cluster.Stuck, match="nobody leads"):
             subject.seconds_without_leader(systems.SILENCE)
     assert max(pauses) - min(pauses) > 0.2
+
+
+def test_an_import_is_timed_with_what_was_compiled_before(monkeypatch):
+    """Where nothing compiled is kept, most of it is compiling: one shell's result would not compare with another's."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    seen = []
+    monkeypatch.setattr(quick.subprocess, "run", lambda command, env=os.environ, **settings: seen.append(env))
+    quick._run("pass")
+    assert "PYTHONDONTWRITEBYTECODE" not in seen[0]
+
+
+def test_a_cold_start_is_divided_by_that_of_the_floor(monkeypatch):
+    """Both take milliseconds of the processor: divided by a timeout, a slower machine would be a slower raftlite."""
+
+    class Cluster:
+        def __init__(self, system, count, pace, stack):
+            self.cold_start = {"raftlite": 0.03, "floor": 0.01}.get(system.name, 9.0)
+
+        def seconds_without_leader(self, fault):
+            return 0.005
+
+    for name, stub in {"Cluster": Cluster, "WORK": {}, "_run": lambda source: 0.01}.items():
+        monkeypatch.setattr(quick, name, stub)
+    measured = quick.measure(lambda text: None)
+    assert {name: set(measured[name]) for name in quick.RATIOS["cold start, to the floor's"]} == {
+        "cold start": {0.03}, "the floor's cold start": {0.01},
+    }  # fmt: skip
