@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 import os
 
 import pytest
-from benchmarks import figures, paper, quick, scale, virtual
+from benchmarks import __main__ as everything
+from benchmarks import figures, paper, paper_processes, quick, scale, virtual
 from benchmarks.peers import cluster, compare, systems
 
 from raftlite.messages import Heartbeat
@@ -203,3 +206,103 @@ def test_a_cold_start_is_divided_by_that_of_the_floor(monkeypatch):
     assert {name: set(measured[name]) for name in quick.RATIOS["cold start, to the floor's"]} == {
         "cold start": {0.03}, "the floor's cold start": {0.01},
     }  # fmt: skip
+
+
+def test_a_turn_that_fails_costs_no_other_turn(monkeypatch):
+    """A process that has died by itself breaks a pipe, and network namespaces may be refused: hours are at stake."""
+
+    def fails(*arguments):
+        raise BrokenPipeError("nobody reads")
+
+    monkeypatch.setattr(compare, "Cluster", fails)
+    monkeypatch.setattr(paper_processes, "Cluster", fails)
+    row = {"seconds": [0.1], "cold_starts": [], "stuck": []}
+    compare.take_turn(compare.Kind(systems.KILL, systems.FAST, 3, "raftlite"), 5, row)
+    assert row == {"seconds": [0.1], "cold_starts": [], "stuck": ["BrokenPipeError('nobody reads')"]}
+    line = {"variant": "no proof", "timeouts": [150, 300], "seconds": [], "stuck": []}
+    paper_processes.take_turn(line, 5)
+    assert line["stuck"] == ["BrokenPipeError('nobody reads')"]
+
+
+def test_what_cannot_be_watched_at_rest_says_why_in_its_row(monkeypatch):
+    def watch(system, pace, seconds):
+        raise KeyError(-1)  # nobody leads
+
+    monkeypatch.setattr(compare, "watch", watch)
+    result = {"rows": [], "ended_early": False, "machine": figures.machine()}
+    compare.add_rest(result, ["raftlite"], 1.0, lambda text: None)
+    assert any(line.startswith("| raftlite") and "KeyError(-1)" in line for line in compare.describe(result))
+
+
+def test_ctrl_c_at_rest_keeps_what_was_measured_before(monkeypatch):
+    watched = {"leader_percent": 1.0, "follower_percent": 0.5, "megabytes": 20.0, "threads": 8, "server_megabytes": 0}
+
+    def watch(system, pace, seconds):
+        if system.name == "floor":
+            raise KeyboardInterrupt
+        return watched
+
+    monkeypatch.setattr(compare, "watch", watch)
+    result = {"rows": [], "ended_early": False, "machine": figures.machine()}
+    compare.add_rest(result, ["raftlite", "floor", "PySyncObj"], 1.0, lambda text: None)
+    assert [row["system"] for row in result["rest"]] == ["raftlite"]
+    assert compare.describe(result)[-1].endswith("; ended early")
+
+
+def test_etcd_at_rest_beats_as_often_as_the_others(monkeypatch):
+    """It refuses timeouts below five heartbeats; nothing is timed at rest, so they may be longer."""
+    seen = []
+
+    def watch(system, pace, seconds):
+        command = systems.etcd_command(0, ["127.0.0.1"], 1, "/", pace)
+        seen.append(command[command.index("--heartbeat-interval") + 1])
+        return {}
+
+    monkeypatch.setattr(compare, "watch", watch)
+    monkeypatch.setattr(systems, "etcd", lambda: "etcd")
+    compare.add_rest({"ended_early": False}, ["etcd"], 1.0, lambda text: None)
+    assert seen == ["50"]
+
+
+def test_a_part_that_fails_leaves_the_tables_of_those_before_it(monkeypatch, tmp_path):
+    def fails(options):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(everything, "PARTS", {"paper": lambda options: ([], ["| a table |"]), "scale": fails})
+    with pytest.raises(OSError, match="no more processes"):
+        everything.everything(argparse.Namespace(folder=tmp_path, json=False))
+    assert (tmp_path / "tables.md").read_text(encoding="utf-8") == "| a table |\n"
+
+
+def test_cold_starts_are_not_those_in_network_namespaces():
+    def row(fault, seconds):
+        return {"pace": systems.FAST, "size": 3, "system": "raftlite", "fault": fault, "cold_starts": [seconds]}
+
+    lines = compare._cold_start_lines([row(systems.KILL, 0.01), row(systems.CUT, 0.5)])
+    assert [each.strip() for each in lines[-1].split("|")[2:6]] == ["1", "10.0", "10.0", "10.0"]
+
+
+def test_one_size_has_no_curve():
+    assert math.isnan(scale.exponent([{"members": 3, "busy": 0.1}], "busy"))
+
+
+def test_a_size_that_gets_stuck_does_not_cost_the_others(monkeypatch):
+    def processes(count, seconds):
+        if count == 5:
+            raise cluster.Stuck("2 of 5 not whole")
+        return scale._row(count, 0.01, 0.01, None, 0.02)
+
+    monkeypatch.setitem(scale.KINDS, "processes", ("processes", processes))
+    monkeypatch.setattr(scale, "speeds", lambda: {})
+    lines = scale.describe(scale.measure({"processes": [3, 5, 9]}, 1.0, 1, lambda text: None))
+    assert "- not measured: 5 processes: Stuck('2 of 5 not whole')" in lines
+    first_cells = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
+    assert [each for each in first_cells if each.isdigit()] == ["3", "9"]
+
+
+def test_imports_are_timed_for_all_that_are_here(monkeypatch):
+    monkeypatch.setattr(everything.idle, "import_milliseconds", {"import pysyncobj": 30.0}.get)
+    monkeypatch.setattr(systems.System, "why_not", lambda system: "" if system.name == "PySyncObj" else "not here")
+    _, lines = everything.PARTS["imports"](argparse.Namespace())
+    assert [line for line in lines if line.startswith("| PySyncObj")] == ["| PySyncObj | 30.0 |"]
+    assert not any("kazoo" in line for line in lines)

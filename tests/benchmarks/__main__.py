@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import paper, paper_processes, quick, scale
-from .figures import describe_machine, machine
+from . import idle, paper, paper_processes, quick, scale
+from .figures import describe_machine, machine, table
 from .peers import compare
 from .peers.systems import DEFAULTS, ENVIRONMENT, FAST, SYSTEMS
 
@@ -40,19 +40,24 @@ def main() -> int:
 
 
 def everything(options: argparse.Namespace) -> int:
-    """One part after the other; one that fails leaves the parts before it in the folder."""
+    """One part after the other; one that fails leaves the parts before it in the folder, and their tables."""
     options.folder.mkdir(parents=True, exist_ok=True)
     began_at, facts, found, lines = time.monotonic(), machine(), {}, []
+
+    def write_tables() -> None:
+        (options.folder / "tables.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
     for name, part in PARTS.items():
         measured, text = part(options)
         found[name] = measured
         lines += text
         (options.folder / f"{name}.json").write_text(json.dumps(measured), encoding="utf-8")
+        write_tables()
         if name == "peers" and measured["ended_early"]:
             break
     minutes = (time.monotonic() - began_at) / 60
     lines += ["", f"All of it took {minutes:.0f} minutes on {describe_machine(facts)}"]
-    (options.folder / "tables.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_tables()
     print(json.dumps({"machine": facts, **found}) if options.json else "\n".join(lines))
     return 0
 
@@ -60,7 +65,7 @@ def everything(options: argparse.Namespace) -> int:
 def _peers(options: argparse.Namespace) -> Any:
     wanted = list(compare.kinds(list(SYSTEMS), list(compare.WORDS), [3, 5], [DEFAULTS, FAST]))
     result = compare.measure(wanted, options.kills, _say)
-    result["rest"] = [] if result["ended_early"] else compare.at_rest(list(SYSTEMS), options.rest, _say)
+    compare.add_rest(result, list(SYSTEMS), options.rest, _say)
     return result, compare.describe(result)
 
 
@@ -87,7 +92,20 @@ def _processes(options: argparse.Namespace) -> Any:
     return result, paper_processes.describe(result)
 
 
-PARTS = {"peers": _peers, "paper": _paper, "paper_processes": _processes, "scale": _scale}
+def _imports(options: argparse.Namespace) -> Any:
+    _say("imports")
+    result = {name: idle.import_milliseconds(source) for name, source in IMPORTS.items() if not SYSTEMS[name].why_not()}
+    title = f"**Import**, ms more than an interpreter that imports nothing, medians of {idle.STARTS} starts"
+    return result, ["", title, "", *table(("", "ms"), map(list, result.items()))]
+
+
+IMPORTS = {
+    "raftlite": "import raftlite; raftlite.Member",
+    "PySyncObj": "import pysyncobj",
+    "pyraft": "import pyraft.raft",
+    "kazoo": "import kazoo.client",
+}
+PARTS = {"imports": _imports, "peers": _peers, "paper": _paper, "paper_processes": _processes, "scale": _scale}
 
 
 def _say(text: str) -> None:

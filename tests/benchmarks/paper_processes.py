@@ -22,7 +22,8 @@ from chaos.links import Weather
 
 from .figures import describe_machine, machine, summary, table
 from .paper import published_for
-from .peers.cluster import Cluster, Stuck
+from .peers.cluster import Cluster
+from .peers.compare import reason
 from .peers.systems import CUT, KILL, SYSTEMS
 
 WEATHER = Weather(delay=0.0075, jitter=0.0025)
@@ -62,8 +63,8 @@ def take_turn(line: Dict[str, Any], kills: int) -> None:
                 cluster.set_weather(WEATHER)
                 time.sleep(random.random() * shortest)  # anywhere between two heartbeats
                 line["seconds"].append(cluster.seconds_without_leader(KILL))
-        except Stuck as stuck:
-            line["stuck"].append(str(stuck))
+        except Exception as error:  # whatever it is: it must not cost the hours before it
+            line["stuck"].append(reason(error))
 
 
 def describe(result: Dict[str, Any]) -> List[str]:

@@ -133,7 +133,8 @@ def virtual(count: int, seconds: float) -> Row:
     cluster.run_until(lambda: False, seconds)
     messages, busy = cluster.messages - before, time.process_time() - used
     leader, silent_at = cluster.leader, cluster.now
-    assert leader is not None
+    if leader is None:
+        raise TimeoutError(f"nobody led {PATIENCE:.0f} s")
     cluster.crash(leader, proof=False)
     cluster.run_until(lambda: _has_leader(cluster) and cluster.all_follow(), PATIENCE)
     return _row(count, elected_at, cluster.now - silent_at, messages / seconds, busy / seconds)
@@ -198,13 +199,17 @@ KINDS = {
 def measure(sizes: Dict[str, Sequence[int]], seconds: float, repetitions: int, say: Callable[[str], None]) -> Any:
     """All rows, each measured `repetitions` times, and the speeds."""
     rows: List[Row] = []
+    stuck: List[str] = []
     for number in range(repetitions):
         for kind, counts in sizes.items():
             for count in counts:
                 if number == 0 or kind != "virtual":  # which has no noise
                     say(f"{number + 1} of {repetitions}: {count} {KINDS[kind][0]}")
-                    rows.append({"kind": kind, **KINDS[kind][1](count, seconds)})
-    return {"rows": rows, "speeds": speeds()}
+                    try:
+                        rows.append({"kind": kind, **KINDS[kind][1](count, seconds)})
+                    except Exception as error:  # whatever it is: it must not cost the figures before it
+                        stuck.append(f"{count} {KINDS[kind][0]}: {error!r}")
+    return {"rows": rows, "stuck": stuck, "speeds": speeds()}
 
 
 def describe(result: Any) -> List[str]:
@@ -216,6 +221,8 @@ def describe(result: Any) -> List[str]:
             header = ("members", "n", "ms to elect", "ms to replace", "messages/s at rest", "cores busy at rest")
             lines += table(header, map(_shown, medians(of_kind)))
             lines += ["", curves(medians(of_kind))]
+    if result["stuck"]:
+        lines += ["", *(f"- not measured: {each}" for each in result["stuck"])]
     lines += ["", "**Speed of the rules**", ""]
     return lines + table(("", "per second"), [[name, f"{value:.0f}"] for name, value in result["speeds"].items()])
 
@@ -250,6 +257,8 @@ def curves(rows: List[Row]) -> str:
 def exponent(rows: List[Row], name: str) -> float:
     """The slope of the straight line through the points where both axes are logarithms (least squares)."""
     points = [(math.log(row["members"]), math.log(row[name])) for row in rows if row[name] > 0]
+    if len(points) < 2:
+        return math.nan
     x, y = (statistics.mean(each) for each in zip(*points))
     return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
 

@@ -25,7 +25,7 @@ from chaos import namespaces
 from benchmarks.figures import describe_machine, machine, summary, table
 
 from .cluster import Cluster, Stuck
-from .systems import CUT, DEFAULTS, FAST, HANDOVER, HEAVY_FLOOR, KILL, SILENCE, SYSTEMS, System
+from .systems import CUT, DEFAULTS, FAST, HANDOVER, HEAVY_FLOOR, KILL, REST, SILENCE, SYSTEMS, System
 
 NONE = "-"
 TURN = 5  # faults in a turn
@@ -113,35 +113,49 @@ def take_turn(kind: Kind, faults: int, row: Dict[str, Any]) -> None:
             row["cold_starts"].append(cluster.cold_start)
             for _ in range(faults):
                 row["seconds"].append(cluster.seconds_without_leader(kind.fault))
-        except Stuck as stuck:
-            row["stuck"].append(str(stuck))
+        except Exception as error:  # whatever it is: it must not cost the hours before it
+            row["stuck"].append(reason(error))
+
+
+def reason(error: Exception) -> str:
+    return str(error) if isinstance(error, Stuck) else repr(error)
 
 
 # --- At rest ---------------------------------------------------------------------------------------------------------
 
 
-def at_rest(names: List[str], seconds: float, say: Callable[[str], None]) -> List[Dict[str, Any]]:
+def add_rest(result: Dict[str, Any], names: List[str], seconds: float, say: Callable[[str], None]) -> None:
+    """To what `measure` returned, which Ctrl-C leaves as it is."""
+    result["rest"] = rows = []
+    try:
+        if not result["ended_early"]:
+            at_rest(names, seconds, rows, say)
+    except KeyboardInterrupt:
+        say("ended early: these are the figures so far")
+        result["ended_early"] = True
+        rows[:] = [row for row in rows if row["left_out"] or "threads" in row]
+
+
+def at_rest(names: List[str], seconds: float, rows: List[Dict[str, Any]], say: Callable[[str], None]) -> None:
     """What three processes take that only beat, every 50 ms or as near as it gets."""
-    result = []
     for name in names:
         if name == HEAVY_FLOOR:
             continue  # it rests as the other one does
         system = SYSTEMS[name]
-        pace = FAST if FAST in system.timeouts else DEFAULTS
+        pace = next(each for each in (REST, FAST, DEFAULTS) if each in system.timeouts)
         row: Dict[str, Any] = {"system": name, "pace": pace, "left_out": system.why_not()}
-        result.append(row)
+        rows.append(row)
         if not row["left_out"]:
             say(f"at rest: {name}")
-            row.update(watch(system, pace, seconds))
-    return result
+            try:
+                row.update(watch(system, pace, seconds))
+            except Exception as error:
+                row["left_out"] = reason(error)
 
 
 def watch(system: System, pace: str, seconds: float) -> Dict[str, Any]:
     with ExitStack() as stack:
-        try:
-            cluster = Cluster(system, 3, pace, stack)
-        except Stuck as stuck:
-            return {"left_out": str(stuck)}
+        cluster = Cluster(system, 3, pace, stack)
         time.sleep(2.0)
         pids = {**cluster.pids(), **{-2 - number: server.pid for number, server in enumerate(cluster.servers)}}
         before = {node: processor_seconds(pid) for node, pid in pids.items()}
@@ -211,6 +225,8 @@ def _fault_row(row: Dict[str, Any]) -> List[Any]:
 def _cold_start_lines(rows: List[Dict[str, Any]]) -> List[str]:
     starts: Dict[Tuple[str, int], Dict[str, List[float]]] = {}
     for row in rows:
+        if row["fault"] == CUT:
+            continue  # they start in namespaces, whose packets take longer
         starts.setdefault((row["pace"], row["size"]), {}).setdefault(row["system"], []).extend(row["cold_starts"])
     lines = []
     for (pace, size), of_systems in starts.items():
@@ -225,7 +241,8 @@ def _cold_start_lines(rows: List[Dict[str, Any]]) -> List[str]:
 def _rest_row(row: Dict[str, Any]) -> List[Any]:
     if row["left_out"]:
         return [row["system"], NONE, NONE, NONE, NONE, row["left_out"]]
-    remark = "" if row["pace"] == FAST else "at its defaults"
+    timeout = SYSTEMS[row["system"]].timeouts[row["pace"]]
+    remark = {FAST: "", REST: f"timeouts from {timeout * 1e3:.0f} ms on", DEFAULTS: "at its defaults"}[row["pace"]]
     if row["server_megabytes"]:
         remark = f"and ZooKeeper: {row['server_percent']:.2f} % of a core, {row['server_megabytes']:.0f} MB"
     return [
@@ -253,7 +270,8 @@ def main() -> None:
         print(text, file=sys.stderr, flush=True)
 
     result = measure(wanted, options.kills, say)
-    result["rest"] = at_rest(options.systems, options.rest, say) if options.rest and not result["ended_early"] else []
+    if options.rest:
+        add_rest(result, options.systems, options.rest, say)
     print(json.dumps(result) if options.json else "\n".join(describe(result)))
 
 

@@ -14,6 +14,7 @@ ROOT = HERE.parent.parent.parent
 ENVIRONMENT = ROOT / ".cache" / "bench"
 ZOOKEEPER_JAR = Path("/usr/share/java/zookeeper.jar")
 DEFAULTS, FAST = "defaults", "fast"  # fast: timeouts of 150 to 300 ms and heartbeats every 50 ms, or as near as it gets
+REST = "rest"  # heartbeats every 50 ms as well, for those that have them more often when they are fast
 FLOOR, HEAVY_FLOOR = "floor", "floor and raftlite"
 KILL, SILENCE, CUT, HANDOVER = "kill", "silence", "cut", "handover"
 
@@ -77,7 +78,7 @@ SYSTEMS = {
         ),
         System(
             "etcd",
-            {DEFAULTS: 1.0, FAST: 0.15},
+            {DEFAULTS: 1.0, FAST: 0.15, REST: 0.25},
             "a server in Go; timed is its own log line; heartbeats at 30 ms: it refuses a third of the timeout",
         ),
         System(
@@ -108,7 +109,10 @@ def etcd_command(node: int, hosts: List[str], port: int, folder: str, pace: str)
     command = [path, "--name", f"n{node}", "--data-dir", f"{folder}/n{node}", "--initial-cluster", everybody]
     command += ["--listen-client-urls", clients, "--advertise-client-urls", clients]
     command += ["--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers]
-    return command + (["--heartbeat-interval", "30", "--election-timeout", "150"] if pace == FAST else [])
+    if pace != DEFAULTS:
+        interval, timeout = {FAST: ("30", "150"), REST: ("50", "250")}[pace]
+        command += ["--heartbeat-interval", interval, "--election-timeout", timeout]
+    return command
 
 
 def zookeeper_command(host: str, port: int, folder: str, pace: str) -> List[str]:
