@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import io
 import math
 import os
+import sys
 
 import pytest
 from benchmarks import __main__ as everything
@@ -25,7 +28,8 @@ def test_summary_counts_and_sorts():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "0"), (1234.5, "1234"), (167.04, "167"), (2.1, "2.10"), (0.01234, "0.0123")]
+    ("value", "text"),
+    [(0.0, "0"), (1234.5, "1234"), (167.04, "167"), (2.1, "2.10"), (0.01234, "0.0123"), (0.99996, "1.00")],
 )
 def test_three_digits_are_shown(value, text):
     assert figures.significant(value) == text
@@ -195,7 +199,7 @@ def test_a_cold_start_is_divided_by_that_of_the_floor(monkeypatch):
 
     class Cluster:
         def __init__(self, system, count, pace, stack):
-            self.cold_start = {"raftlite": 0.03, "floor": 0.01}.get(system.name, 9.0)
+            self.cold_start = 0.03 if system.name == "raftlite" else 0.01
 
         def seconds_without_leader(self, fault):
             return 0.005
@@ -306,3 +310,25 @@ def test_imports_are_timed_for_all_that_are_here(monkeypatch):
     _, lines = everything.PARTS["imports"](argparse.Namespace())
     assert [line for line in lines if line.startswith("| PySyncObj")] == ["| PySyncObj | 30.0 |"]
     assert not any("kazoo" in line for line in lines)
+
+
+def test_floor_that_hands_over_beats_no_more(monkeypatch, tmp_path):
+    """One more beat, heard by the heir between the votes and the answers to its own, would take the lead from it."""
+    read_end, write_end = os.pipe()
+    members = os.path.join(os.path.dirname(compare.__file__), "members")
+    monkeypatch.syspath_prepend(members)
+    monkeypatch.setenv("HOSTS", "127.0.0.1,127.0.0.1,127.0.0.1,127.0.0.1")
+    monkeypatch.setattr(sys, "argv", ["floor", "0", "3", "0", str(tmp_path), "fast", str(write_end)])
+    for name in ("telling", "with_floor"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    floor = importlib.import_module("with_floor").Floor()
+    sent = []
+    monkeypatch.setattr(floor, "send", lambda word, *peers: sent.append((word, *peers)), raising=False)
+    floor.leader, floor.is_leader, floor.deadline = 0, True, 0.0
+    floor.obey(io.StringIO("stop\n"))
+    floor.look_at_the_clock()
+    assert sent == [(ord("o"), 1)]
+    floor.database.close()
+    floor.selector.close()
+    os.close(read_end)
+    os.close(write_end)

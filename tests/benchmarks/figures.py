@@ -33,7 +33,8 @@ def significant(value: float) -> str:
     """Three digits, and no more before the point than there are."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+    power = int(f"{value:.2e}".partition("e")[2])  # once it is rounded
+    return f"{value:.{max(0, 2 - power)}f}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> List[str]:

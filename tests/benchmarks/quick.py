@@ -62,9 +62,8 @@ def measure(say: Callable[[str], None]) -> Measured:
         for system, fault, name in FAULTY:
             with ExitStack() as stack:
                 cluster = Cluster(SYSTEMS[system], 3, FAST, stack)
-                start = {"raftlite": "cold start", FLOOR: "the floor's cold start"}.get(system)
-                if start:
-                    measured[start].append(cluster.cold_start)
+                start = "cold start" if system == "raftlite" else "the floor's cold start"
+                measured[start].append(cluster.cold_start)
                 measured[name] += [cluster.seconds_without_leader(fault) for _ in range(FAULTS)]
     return measured
 

@@ -100,7 +100,8 @@ class Floor:
         if not stdin.readline():
             sys.exit()
         tell("stopping")
-        self.send(OVER, (NODE + 1) % COUNT)
+        self.leader, self.is_leader, self.deadline = (NODE + 1) % COUNT, False, None  # its next beat would be obeyed
+        self.send(OVER, self.leader)
 
     def is_connected(self):
         return len(self.visitors) == len(self.peers) == COUNT - 1
