@@ -117,6 +117,30 @@ def test_ctrl_c_keeps_the_figures_of_the_turns_that_were_taken(monkeypatch):
     assert [line.split("|")[2].strip() for line in lines if line.startswith(("| raftlite", "| floor"))] == ["5", "0"]
 
 
+@pytest.mark.parametrize(("count", "shown"), [(9, (False, False)), (10, (True, False)), (100, (True, True))])
+def test_a_percentile_is_shown_where_there_are_enough_to_have_one(count, shown):
+    """Of 25 faults, 99 % is the worst one, which has a column of its own."""
+    row = {"system": "raftlite", "pace": systems.FAST, "fault": systems.KILL, "stuck": [], "left_out": ""}
+    cells = compare._fault_row({**row, "seconds": [0.001] * count})
+    assert tuple(cell != compare.NONE for cell in cells[3:5]) == shown
+
+
+def test_a_row_says_what_ended_its_turns():
+    row = {"system": "raftlite", "pace": systems.FAST, "fault": systems.KILL, "seconds": [0.001], "left_out": ""}
+    assert compare._fault_row({**row, "stuck": ["why"] * 2})[-1] == "2 times: why"
+    assert compare._fault_row({**row, "stuck": ["why"] * 3})[-1] == "3 times: why; it had no more turns"
+
+
+def test_the_papers_medians_stand_beside_those_of_all_rules():
+    lines = [
+        {"variant": variant, "timeouts": [12, 24], "milliseconds": [number, 50.0, None if number == 40.0 else 60.0]}
+        for number, variant in zip((10.0, 20.0, 30.0, 40.0), paper.VARIANTS)
+    ]
+    header, _, row = paper.medians(lines)[-3:]
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == ["timeouts", "the paper", *paper.VARIANTS]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["12-24 ms", "30.0", "50.0", "50.0", "50.0", "50.0"]
+
+
 def test_silence_is_told_in_election_timeouts_and_a_kill_in_milliseconds():
     row = {"system": "raftlite", "pace": systems.FAST, "seconds": [0.3], "stuck": [], "left_out": ""}
     assert compare._fault_row({**row, "fault": systems.SILENCE})[2] == pytest.approx(2.0)

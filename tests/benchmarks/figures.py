@@ -20,13 +20,18 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def summary(values: Iterable[float]) -> Dict[str, float]:
-    """n, median, p90, p99, max. A percentile of fewer values than it needs is the largest of them."""
+    """n, median, p90, p99, max. A percentile of fewer values than it needs is the largest of them: see `has_share`."""
     ordered = sorted(values)
     return {
         "n": len(ordered),
         **{name: percentile(ordered, share) for name, share in SHARES.items()},
         "max": ordered[-1],
     }
+
+
+def has_share(count: int, share: float) -> bool:
+    """Whether so many values have such a percentile, beside the largest of them."""
+    return share <= 0.5 or count * (1 - share) > 1 - 1e-9
 
 
 def significant(value: float) -> str:

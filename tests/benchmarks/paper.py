@@ -19,7 +19,7 @@ import multiprocessing
 import os
 import random
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Type
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Type
 
 from raftlite.election import Election
 from raftlite.timing import Timing
@@ -116,7 +116,24 @@ def describe(lines: List[Dict[str, Any]]) -> List[str]:
         rows = [_row(line) for line in lines if line["variant"] == variant]
         header = ("timeouts", "n", "median", "p90", "p99", "max", "paper's median", "paper's max", "given up")
         text += table(header, rows)
-    return text
+    return text + medians(lines)
+
+
+def medians(lines: List[Dict[str, Any]]) -> List[str]:
+    """One table: the paper's median, and that of each rules."""
+    found: Dict[Tuple[int, int], Dict[str, Any]] = {}
+    for line in lines:
+        shortest, longest = line["timeouts"]
+        found.setdefault((shortest, longest), {})[line["variant"]] = _row(line)[2]
+    rows = [
+        [_name(each), PUBLISHED[each]["median"], *(row[variant] for variant in VARIANTS)] for each, row in found.items()
+    ]
+    title = "**Figure 16 of the paper**: ms without a leader, five members, medians"
+    return ["", title, "", *table(("timeouts", "the paper", *VARIANTS), rows)]
+
+
+def _name(timeouts: Sequence[int]) -> str:
+    return "-".join(map(str, timeouts)) + " ms"
 
 
 def published_for(line: Dict[str, Any]) -> Dict[str, float]:
@@ -130,8 +147,7 @@ def _row(line: Dict[str, Any]) -> List[Any]:
     shares = [_finite(percentile(values, share)) for share in (0.5, 0.9, 0.99, 1.0)]
     published = published_for(line)
     given_up = str(line["milliseconds"].count(None))
-    name = "-".join(map(str, line["timeouts"])) + " ms"
-    return [name, str(len(values)), *shares, published["median"], published["max"], given_up]
+    return [_name(line["timeouts"]), str(len(values)), *shares, published["median"], published["max"], given_up]
 
 
 def _finite(value: float) -> Any:
@@ -168,7 +184,7 @@ def _draw_line(axes: Any, line: Dict[str, Any], color: str) -> None:
     ended = sorted(each for each in line["milliseconds"] if each is not None)
     count = len(line["milliseconds"])
     shares = [(number + 1) / count for number in range(len(ended))]
-    axes.step(ended, shares, where="post", color=color, label="-".join(map(str, line["timeouts"])) + " ms")
+    axes.step(ended, shares, where="post", color=color, label=_name(line["timeouts"]))
     published = published_for(line)
     axes.plot(published["median"], 0.5, "o", mfc="none", color=color)
     axes.plot(published["max"], 1.0, "^", mfc="none", color=color)

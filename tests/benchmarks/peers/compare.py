@@ -22,13 +22,14 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 from chaos import namespaces
 
-from benchmarks.figures import describe_machine, machine, summary, table
+from benchmarks.figures import SHARES, describe_machine, has_share, machine, summary, table
 
 from .cluster import Cluster, Stuck
 from .systems import CUT, DEFAULTS, FAST, HANDOVER, HEAVY_FLOOR, KILL, REST, SILENCE, SYSTEMS, System
 
 NONE = "-"
 TURN = 5  # faults in a turn
+MOST_STUCK = 3  # turns of a row that may end in nothing
 SLOW = 3.0  # seconds: a system whose shortest timeout is longer has a fifth of the turns
 WORDS = {
     KILL: "leader killed (kill -9)",
@@ -97,7 +98,7 @@ def take_turns(wanted: List[Kind], kills: int, rows: Dict[str, Dict[str, Any]], 
     for turn in range(turns):
         for kind in wanted:
             row = rows[kind.key]
-            if not row["left_out"] and turn % (5 if is_slow(kind) else 1) == 0 and len(row["stuck"]) < 3:
+            if not row["left_out"] and turn % (5 if is_slow(kind) else 1) == 0 and len(row["stuck"]) < MOST_STUCK:
                 say(f"turn {turn + 1} of {turns}: {kind.key}")
                 take_turn(kind, min(TURN, kills - turn * TURN), row)
 
@@ -214,12 +215,15 @@ def describe(result: Dict[str, Any]) -> List[str]:
 def _fault_row(row: Dict[str, Any]) -> List[Any]:
     remark = row["left_out"]
     if row["stuck"]:
-        remark = f"{len(row['stuck'])} times: {row['stuck'][0]}"
+        ended = "; it had no more turns" if len(row["stuck"]) >= MOST_STUCK else ""
+        remark = f"{len(row['stuck'])} times: {row['stuck'][0]}{ended}"
     if not row["seconds"]:
         return [row["system"], "0", NONE, NONE, NONE, NONE, remark or "was not its turn"]
     unit = SYSTEMS[row["system"]].timeouts[row["pace"]] if row["fault"] in IN_TIMEOUTS else 1e-3
     figures = summary(each / unit for each in row["seconds"])
-    return [row["system"], str(figures.pop("n")), *figures.values(), remark]
+    count = len(row["seconds"])
+    shown = [value if has_share(count, SHARES.get(name, 0)) else NONE for name, value in figures.items() if name != "n"]
+    return [row["system"], str(count), *shown, remark]
 
 
 def _cold_start_lines(rows: List[Dict[str, Any]]) -> List[str]:

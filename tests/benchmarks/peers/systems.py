@@ -79,7 +79,8 @@ SYSTEMS = {
         System(
             "etcd",
             {DEFAULTS: 1.0, FAST: 0.15, REST: 0.25},
-            "a server in Go; timed is its own log line; heartbeats at 30 ms: it refuses a third of the timeout",
+            "a server in Go; timed is its own log line, before any other one has answered; heartbeats at 30 ms: it "
+            "refuses a third of the timeout",
         ),
         System(
             "kazoo",
