@@ -251,6 +251,22 @@ def test_page_down_plays_a_stop_of_a_recording_and_waits_where_the_lecturer_did(
     page.wait_for_function("i => raftlite.app.time.i === i && !raftlite.app.time.isPlaying", arg=begins[-1])
 
 
+def test_page_down_begins_with_the_first_stop_however_the_beginning_was_reached(replay, show):
+    """The first stop begins when the clock does, so at the moment at which the recording begins."""
+    first, second = narrated(show)[:2]
+    page = replay("", show)
+    for reach in ("Home", "#slider", "Home"):
+        assert page.evaluate("raftlite.app.time.i") == first - 1
+        page.keyboard.press("PageDown")
+        page.wait_for_function("i => raftlite.app.time.i >= i", arg=first)
+        assert page.evaluate("raftlite.app.time.i") < second
+        if reach == "#slider":
+            page.locator(reach).fill("0")
+        else:
+            page.keyboard.press(reach)
+        assert page.evaluate("raftlite.app.time.t") == 0
+
+
 def test_stop_of_a_recording_that_is_interrupted_goes_on_to_its_end(replay, show):
     page = replay("#i=0", show)
     begins = narrated(show)
@@ -263,6 +279,13 @@ def test_stop_of_a_recording_that_is_interrupted_goes_on_to_its_end(replay, show
     page.wait_for_function("i => raftlite.app.time.i === i && !raftlite.app.time.isPlaying", arg=begins[1] - 1)
     page.keyboard.press(" ")
     page.wait_for_function("i => raftlite.app.time.i >= i", arg=begins[1])
+
+
+def test_page_down_plays_what_is_left_where_no_stop_follows(replay, show):
+    page = replay(f"#i={narrated(show)[-1]}", show)
+    page.evaluate("raftlite.app.time.speed = 40")
+    page.keyboard.press("PageDown")
+    page.wait_for_function("i => raftlite.app.time.i === i && !raftlite.app.time.isPlaying", arg=show.last)
 
 
 def test_key_that_is_held_down_is_pressed_once(replay, trace):

@@ -237,8 +237,16 @@
     // --- time ---
 
     seek(t) {
-      this.time.seek(t);
+      this.toTime(t);
       this.moved();
+    }
+
+    /** At the beginning no stop has begun, though the first one begins at the same moment: the clock stood until then. */
+    toTime(t) {
+      const { time } = this;
+      time.seek(t);
+      const [first] = this.narrated();
+      if (time.t === 0 && first <= time.i) time.seekRecord(first - 1);
     }
 
     seekRecord(i) {
@@ -300,10 +308,12 @@
       this.moved();
     }
 
-    /** The next stop of a recording, up to where the lecturer went on. */
+    /** The next stop of a recording, up to where the lecturer went on; what is left of it where there is no next one. */
     playStop() {
-      const [begins, following] = this.narrated().filter((i) => i > this.time.i);
-      if (begins) this.time.playTo(begins, following ? following - 1 : this.recording.last);
+      const { time, recording } = this;
+      const [begins, following] = this.narrated().filter((i) => i > time.i);
+      if (begins) time.playTo(begins, following ? following - 1 : recording.last);
+      else if (time.i < recording.last) time.start();
       this.moved();
     }
 
@@ -360,7 +370,7 @@
     /** A link leads into what the page was opened for; whatever it shows later begins at its own beginning. */
     beginAtPlace() {
       this.isPlaced = true;
-      if (!this.source.isLive) this.time.seek(0);
+      if (!this.source.isLive) this.toTime(0);
       if (this.runs === 1) this.goToPlace();
       else this.writePlace();
       this.slowAt = 0;
