@@ -281,6 +281,17 @@ def test_stop_of_a_recording_that_is_interrupted_goes_on_to_its_end(replay, show
     page.wait_for_function("i => raftlite.app.time.i >= i", arg=begins[1])
 
 
+def test_page_up_goes_to_where_a_stop_began_though_nothing_has_been_recorded_since(replay, show):
+    first = narrated(show)[0]
+    page = replay("", show)
+    page.evaluate("raftlite.app.time.speed = 0.2")
+    page.keyboard.press("PageDown")
+    page.wait_for_function("i => raftlite.app.time.i === i && raftlite.app.time.t > 0", arg=first)
+    page.keyboard.press("PageUp")
+    shown = page.evaluate("(({i, t, isPlaying}) => [i, t, isPlaying])(raftlite.app.time)")
+    assert shown == [first, 0, False]
+
+
 def test_page_down_plays_what_is_left_where_no_stop_follows(replay, show):
     page = replay(f"#i={narrated(show)[-1]}", show)
     page.evaluate("raftlite.app.time.speed = 40")

@@ -299,8 +299,12 @@
       this.post({ op: "again", run: this.source.run });
     }
 
+    /** Where this stop began, if that is not what is shown; else the one before. */
     previousStop() {
-      this.stepNote(-1);
+      const { time, recording } = this;
+      const hasGoneOn = this.narrated().includes(time.i) && time.t > recording.timeOf(time.i);
+      if (hasGoneOn) this.seekRecord(time.i);
+      else this.stepNote(-1);
     }
 
     stepNote(by) {
