@@ -54,6 +54,24 @@ OVERFLOW = """() => {
 }"""
 
 
+# How much can be seen of each tick.
+TICKS = """() => {
+    const list = document.querySelector('.checks').getBoundingClientRect();
+    const boxes = [...document.querySelectorAll('.checks li')].map((tick) => tick.getBoundingClientRect());
+    return boxes.map((box) => Math.max(0, Math.min(1, (list.bottom - box.top) / box.height)));
+}"""
+
+
+@pytest.mark.parametrize(("width", "seen"), [("60rem", 2), ("26rem", 1)], ids=["one line each", "two lines each"])
+def test_no_tick_that_is_not_yet_known_is_cut_through(replay, width, seen):
+    scene = Trace({"nodes": ["n1", "n2", "n3"], "scene": "minority-leader"})  # its ticks have many words
+    scene.append("note", None, 0, text="It begins.", by="scene", kind="narration")
+    page = replay(recording=scene)
+    page.locator(".checks li").first.wait_for()
+    page.evaluate("width => Object.assign(document.querySelector('.checks').style, {width, flex: 'none'})", width)
+    assert [round(share, 1) for share in page.evaluate(TICKS)] == [1] * seen + [0] * (4 - seen)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("deficiency", ["deuteranopia", "protanopia", "tritanopia", "achromatopsia"])
 def test_screens_for_other_eyes_are_kept(replay, trace, deficiency):
