@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from lab_browser import PROJECTOR, SMALL, chromium, expect, replay, save, trace, watch  # noqa: F401  # fixtures too
+from lab_browser import PROJECTOR, SMALL, chromium, expect, real_lab, replay, save, shown, trace, watch  # noqa: F401
 
+from raftlite.lab.session import Session
 from raftlite.lab.trace import Trace
 
 pytestmark = pytest.mark.slow
@@ -70,6 +71,27 @@ def test_no_tick_that_is_not_yet_known_is_cut_through(replay, width, seen):
     page.locator(".checks li").first.wait_for()
     page.evaluate("width => Object.assign(document.querySelector('.checks').style, {width, flex: 'none'})", width)
     assert [round(share, 1) for share in page.evaluate(TICKS)] == [1] * seen + [0] * (4 - seen)
+
+
+# How high the rows at the top and at the bottom are, in buttons, while two say that they lead, and a fast clock stands.
+ROWS = """() => {
+    const words = {'#leader b': 'n2 leads in term 2', '#leader span': 'n4 still says that it leads, in term 1',
+                   '#clock': '25.5 s of 25.5 s · real 12.7 s', '#live': 'Clock stands'};
+    for (const [part, said] of Object.entries(words)) document.querySelector(part).textContent = said;
+    const height = (part) => document.querySelector(part).offsetHeight;
+    return [height('header') / height('#help'), height('.transport') / height('#play')];
+}"""
+
+
+@pytest.mark.parametrize("size", [PROJECTOR, SMALL], ids=["1920x1080", "1024x768"])
+def test_rows_keep_their_height_with_all_that_is_said_in_them(watch, size):
+    """The ring shrank to a stamp beside two leaders, and everything moved whenever the clock stood at a question."""
+    session = Session(real_lab)
+    session.scene("minority-leader")
+    with shown(session, watch(viewport=size)) as lab:
+        header, transport = lab.page.evaluate(ROWS)
+        assert header < 1.6 and transport < 1.6
+        assert lab.page.evaluate(OVERFLOW) == []
 
 
 @pytest.mark.long
