@@ -80,8 +80,8 @@ ROWS = """() => {
     for (const [part, said] of Object.entries(words)) document.querySelector(part).textContent = said;
     document.querySelector('#about').textContent = 'seed 18446744073709551615';
     const height = (part) => document.querySelector(part).offsetHeight;
-    const leader = document.querySelector('#leader');
-    const isApart = leader.getBoundingClientRect().right >= document.querySelector('#leader b').getBoundingClientRect().right;
+    const right = (part) => document.querySelector(part).getBoundingClientRect().right;
+    const isApart = right('#leader b') <= right('#leader');
     return [height('header') / height('#help'), height('.transport') / height('#play'), isApart];
 }"""
 

@@ -171,6 +171,37 @@ def test_every_reason_of_the_scenes_is_brief_in_the_diagram(replay, trace):
     }  # fmt: skip
 
 
+# Two notes, one soon after the other: how much of the first one's words the second one changes, and whether a reason
+# that is put there gets out of their way.
+LANE = """() => {
+    const {app} = raftlite;
+    const {paper} = app.spacetime;
+    const {canvas} = paper.sheets.ink;
+    const pixels = () => {
+        const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', {willReadFrequently: true});
+        copy.drawImage(canvas, 0, 0);
+        return copy.getImageData(0, 0, canvas.width, canvas.height).data;
+    };
+    const frameAt = (i) => { app.time.seekRecord(i); return app.newFrame(); };
+    paper.drawAll(frameAt(1), 0, true);
+    const before = pixels();
+    paper.drawOn(frameAt(2), 2);
+    const after = pixels();
+    const isSolid = (k) => before[k | 3] === 255;
+    const changed = before.filter((part, k) => isSolid(k) && part !== after[k]).length;
+    paper.place('voted for n1', 40, paper.y(1) + 20, -1, 8);
+    const {labels: [label], laneEnd} = paper;
+    return [before.filter((_, k) => isSolid(k)).length > 1000, changed, !label || label.box.top >= laneEnd];
+}"""
+
+
+def test_words_beside_the_diagram_are_neither_struck_out_nor_written_over(replay):
+    notes = Trace({"nodes": ["n1", "n2", "n3"]})
+    for t in (1, 1.6):
+        notes.append("note", None, t, text="n3 writes with token 2: accepted", by="ui", kind="note")
+    assert replay("", notes).evaluate(LANE) == [True, 0, True]
+
+
 def test_log_is_filtered_and_searched(replay, trace):
     i = next(r["i"] for r in trace.records if r["k"] == "stop")
     page = replay(f"#i={i}")

@@ -151,13 +151,17 @@
       const { ink } = this.sheets;
       const colour = record.k === "fault" ? "refused" : "ink";
       const y = this.y(record.t);
+      ink.context.globalCompositeOperation = "destination-over"; // words that it crosses would look struck out
       ink.line(4, y, this.width, y, colour === "ink" ? "soft" : colour, 1.4, [8, 5]);
+      ink.context.globalCompositeOperation = "source-over";
       ink.font(this.letters - 1, 600);
       const top = Math.max(y, this.laneEnd + 4); // below what stands there
       if (top > y + 120) return; // the line alone has to do: the log has the words
       const lines = this.wrapped((record.k === "note" ? "✎ " : "") + words.line(record), this.lane - 14, 3);
       lines.forEach((line, row) => ink.words(line, 6, top + (row + 1) * (this.letters + 2), colour));
       this.laneEnd = top + lines.length * (this.letters + 2);
+      const width = Math.max(...lines.map((line) => ink.context.measureText(line).width));
+      this.occupy({ left: 6, right: 6 + width, top, bottom: this.laneEnd });
     }
 
     /** `sentence` in at most `rows` lines of this width, where words allow it. */
