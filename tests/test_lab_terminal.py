@@ -404,7 +404,10 @@ def test_a_scene_goes_from_stop_to_stop_with_its_question(session):
     assert session.player.wait(PATIENCE)
     found = drawn(board)
     assert "stop 1 of 5, PgDn goes on" in found and "Which of them will become the leader?" in found
-    for _ in range(4):
+    board.press("PageDown")
+    assert session.player.wait(PATIENCE)
+    assert "Answer: B) The one whose arc runs out first" in drawn(board)
+    for _ in range(3):
         board.press("Enter")
         assert session.player.wait(PATIENCE)
     assert "✓ No term had two leaders" in drawn(board) and "5 of 5, over" in drawn(board)

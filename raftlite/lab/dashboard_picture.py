@@ -111,17 +111,21 @@ def time_left(state: Any, now: float) -> str:
 # --- Scene, events, keys ------------------------------------------------------------------------------
 
 
+def _lettered(answers: List[str]) -> List[str]:
+    return [f"{letter}) {answer}" for letter, answer in zip("ABCDEFGH", answers)]
+
+
 def _scene(moment: Moment) -> Panel:
     scene = moment.scene
     assert scene is not None
     lines = [Text(clean(scene["text"] or scene["summary"], 2_000))]
     if scene["answered"]:
         answered = scene["answered"]
-        right = answered["answers"][answered["answer"]]
+        right = _lettered(answered["answers"])[answered["answer"]]
         lines.append(Text(clean(f"Answer: {right}. {answered['because']}", 2_000), style="italic"))
     if scene["asked"]:
-        letters = "   ".join(f"{letter}) {each}" for letter, each in zip("ABCDEFGH", scene["answers"]))
-        lines.append(Text(clean(f"{scene['question']}   {letters}", 2_000), style="bold yellow"))
+        choices = "   ".join(_lettered(scene["answers"]))
+        lines.append(Text(clean(f"{scene['question']}   {choices}", 2_000), style="bold yellow"))
     lines += [Text(clean(f"{'✓' if check.ok else '✗'} {check.name}"), style="bold") for check in moment.checks]
     if scene["stuck"]:
         lines.append(Text(clean(f"✗ {scene['stuck']}"), style="bold red"))
