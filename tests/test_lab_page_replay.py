@@ -171,8 +171,8 @@ def test_every_reason_of_the_scenes_is_brief_in_the_diagram(replay, trace):
     }  # fmt: skip
 
 
-# Two notes, one soon after the other: how much of the first one's words the second one changes, and whether a reason
-# that is put there gets out of their way.
+# Notes, one soon after the other: how much of the first one's words the second one changes, and whether they and a
+# reason that is put there get out of each other's way.
 LANE = """() => {
     const {app} = raftlite;
     const {paper} = app.spacetime;
@@ -191,13 +191,18 @@ LANE = """() => {
     const changed = before.filter((part, k) => isSolid(k) && part !== after[k]).length;
     paper.place('voted for n1', 40, paper.y(1) + 20, -1, 8);
     const {labels: [label], laneEnd} = paper;
-    return [before.filter((_, k) => isSolid(k)).length > 1000, changed, !label || label.box.top >= laneEnd];
+    paper.place('voted for n1', 40, paper.y(9) + 20, -1, 8);
+    paper.drawOn(frameAt(3), 3);
+    const ofThird = paper.boxes[paper.boxes.length - 1];
+    const second = paper.labels[paper.labels.length - 1];
+    const areApart = (!label || label.box.top >= laneEnd) && ofThird.top >= second.box.bottom;
+    return [before.filter((_, k) => isSolid(k)).length > 1000, changed, areApart];
 }"""
 
 
 def test_words_beside_the_diagram_are_neither_struck_out_nor_written_over(replay):
     notes = Trace({"nodes": ["n1", "n2", "n3"]})
-    for t in (1, 1.6):
+    for t in (1, 1.6, 9):
         notes.append("note", None, t, text="n3 writes with token 2: accepted", by="ui", kind="note")
     assert replay("", notes).evaluate(LANE) == [True, 0, True]
 

@@ -155,13 +155,16 @@
       ink.line(4, y, this.width, y, colour === "ink" ? "soft" : colour, 1.4, [8, 5]);
       ink.context.globalCompositeOperation = "source-over";
       ink.font(this.letters - 1, 600);
-      const top = Math.max(y, this.laneEnd + 4); // below what stands there
+      let top = Math.max(y, this.laneEnd + 4); // below what stands there
       if (top > y + 120) return; // the line alone has to do: the log has the words
       const lines = this.wrapped((record.k === "note" ? "✎ " : "") + words.line(record), this.lane - 14, 3);
+      const right = 6 + Math.max(...lines.map((line) => ink.context.measureText(line).width));
+      const height = lines.length * (this.letters + 2);
+      const clashes = () => this.labels.some(({ box }) => overlap(box, { left: 6, right, top, bottom: top + height }));
+      for (let row = 0; clashes() && row < 6; row++) top += 8;
       lines.forEach((line, row) => ink.words(line, 6, top + (row + 1) * (this.letters + 2), colour));
-      this.laneEnd = top + lines.length * (this.letters + 2);
-      const width = Math.max(...lines.map((line) => ink.context.measureText(line).width));
-      this.occupy({ left: 6, right: 6 + width, top, bottom: this.laneEnd });
+      this.laneEnd = top + height;
+      this.occupy({ left: 6, right, top, bottom: this.laneEnd });
     }
 
     /** `sentence` in at most `rows` lines of this width, where words allow it. */
