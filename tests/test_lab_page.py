@@ -75,7 +75,6 @@ def test_what_cannot_be_done_is_said(lab):
     lab.page.keyboard.press("l")
     expect(lab.page.locator("#toast")).to_have_text("nobody leads now")
     expect(lab.page.get_by_role("status")).to_have_text("nobody leads now")
-    lab.watched.forgive("409")
 
 
 def followers(lab):

@@ -281,6 +281,7 @@ def test_page_down_plays_a_stop_of_a_recording_and_waits_where_the_lecturer_did(
     assert seen == [False, True, False, True]
     page.keyboard.press("PageDown")
     page.wait_for_function("i => raftlite.app.time.i === i", arg=show.last)
+    expect(page.locator(".next")).to_be_disabled()
     page.keyboard.press("PageDown")
     assert page.evaluate("raftlite.app.time.i") == show.last
     page.keyboard.press("PageUp")

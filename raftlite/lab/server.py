@@ -168,7 +168,7 @@ class _Site:
         try:
             self._session.do(name, content)
         except Refused as error:
-            raise Wrong(HTTPStatus.CONFLICT, str(error)) from None
+            return _json({"error": str(error)})  # it was understood: browsers tell the console of every other status
         except (ConfigError, OSError) as error:
             raise Wrong(HTTPStatus.BAD_REQUEST, str(error)) from None
         return _json({"done": name})

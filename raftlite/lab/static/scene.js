@@ -43,7 +43,8 @@
       const { narration, asked, answered, checks } = frame.view;
       const question = asked.length ? asked[asked.length - 1] : null;
       const name = scene ? scene.name : frame.sceneName;
-      const state = JSON.stringify([name, scene, narration && narration.i, question && question.i, answered && answered.answer.i, [...checks.values()].map((check) => check.i), frame.isLive, this.scenes.size]);
+      const isOver = !frame.isServed && frame.i >= frame.last; // a recording
+      const state = JSON.stringify([name, scene, narration && narration.i, question && question.i, answered && answered.answer.i, [...checks.values()].map((check) => check.i), frame.isLive, isOver, this.scenes.size]);
       if (state === this.shown) return;
       this.shown = state;
       const told = this.scenes.get(name);
@@ -55,17 +56,17 @@
       text(this.title, told ? told.title : name || (this.scenes.size ? "" : "Recording"));
       this.title.hidden = !this.title.textContent || this.scenes.has(name);
       text(this.narration, narration ? narration.text : told ? told.summary || "" : this.scenes.size ? `${frame.size} members, one leader. Choose a scene, press Page Down for the show, or break something.` : "");
-      this.drawStops(scene, frame.isLive, told);
+      this.drawStops(scene, frame.isLive, isOver);
       this.drawQuestion(question, told);
       this.drawAnswer(answered, told);
       this.drawChecks(checks, told);
     }
 
-    drawStops(scene, isLive) {
+    drawStops(scene, isLive, isOver) {
       const count = scene ? scene.stops : 0;
       this.dots.replaceChildren(...Array.from({ length: count }, (_, k) => html("span", { class: k < scene.position ? "done" : "" })));
       set(this.dots, { "aria-label": count ? `stop ${scene.position} of ${count}` : null, role: count ? "img" : null });
-      this.next.disabled = Boolean(scene) && isLive && !scene.waiting && !(scene.done && scene.following);
+      this.next.disabled = scene && isLive ? !scene.waiting && !(scene.done && scene.following) : isOver;
       text(this.next.firstElementChild, scene && scene.done && scene.following && isLive ? "Next scene" : "Next");
       this.again.hidden = !(scene && scene.position);
       this.auto.hidden = !scene;
