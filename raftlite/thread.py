@@ -37,6 +37,7 @@ from raftlite.messages import (
     ConfirmLeadership,
     ControlMessage,
     Event,
+    Heartbeat,
     LeaderChanged,
     LeadershipConfirmed,
     MembershipChanged,
@@ -60,6 +61,7 @@ from raftlite.timing import Timing, check_timing, is_number
 
 logger = logging.getLogger(__name__)
 
+LINGER = 0.02  # seconds at most that a leader which has handed over waits for its successor before it ends
 EVENTS_KEPT = 1_000  # a program that never reads its events loses the oldest, and nothing else
 _STANDS = "the membership is not changed yet, but will be once a majority answers,"
 _LONGEST_WAIT = threading.TIMEOUT_MAX / 2
@@ -148,6 +150,7 @@ class ElectionThread(Contender):
         self._status: Status = self._current_status()
         self._is_cut_off = False  # `stop` has waited for this thread in vain
         self._handover: Optional[_Handover] = None  # that waits for callbacks
+        self._lingers_until = float("-inf")
         self._stopped_by_callback = False  # the callback waits for this thread, so this one must not wait for it
         self._counts = Counters()
         self._steps = Steps(steps)
@@ -435,6 +438,7 @@ class ElectionThread(Contender):
             while self._election.role is not Role.STOPPED:
                 self._turn()
             self._finish_handover()
+            self._let_successor_win()
         except BaseException as error:  # whatever it is, the member must end visibly and not go silent
             failure = error
             logger.exception("%s: the member has failed and takes no further part", self.node_id)
@@ -561,6 +565,14 @@ class ElectionThread(Contender):
             self._callbacks.wait(self._election.timing.election_timeout)
             self._ran_at = self._clock()
         self._tell_successor(self._handover)
+        self._lingers_until = self._clock() + LINGER
+
+    def _let_successor_win(self) -> None:
+        """Or the end of this member's connections and files would take processors and the disk from its election."""
+        while self._clock() < self._lingers_until:
+            message = self._next_message(self._lingers_until)
+            if message is None or (isinstance(message, Heartbeat) and message.term > self.current_term):
+                return
 
     def _tell_successor(self, handover: _Handover) -> None:
         if self._handover is handover:  # else it was told already, or the lead has gone round since

@@ -555,6 +555,28 @@ def test_a_leader_that_stops_hands_over():
         assert len(told) == 1
 
 
+def test_a_leader_that_has_handed_over_ends_when_its_successor_leads(monkeypatch):
+    """The end of connections and files would take processors and the disk from the election."""
+    monkeypatch.setattr("raftlite.thread.LINGER", PATIENCE)
+    with a_leader() as scene:
+        stopping, _ = in_background(scene.thread.stop, PATIENCE)
+        eventually(lambda: any(follower.drain(TimeoutNow) for follower in scene.followers), "handed over")
+        term = scene.thread.current_term
+        for other in (Heartbeat(term, "b", 1, (0, 1)), RequestVote(term + 1, "b", (0, 1), ("a", "b", "c")), "garbage"):
+            scene.thread.inbox.put(other)
+        eventually(scene.thread.inbox.empty, "read")
+        assert [follower.closings for follower in scene.followers] == [0, 0]
+        scene.thread.inbox.put(Heartbeat(term + 1, "b", 1, (0, 1)))
+        stopping.join(PATIENCE)
+        assert [follower.closings for follower in scene.followers] == [1, 1]
+
+
+def test_a_leader_that_has_handed_over_in_vain_ends_all_the_same():
+    with a_leader() as scene:
+        scene.thread.stop(PATIENCE)
+        assert [follower.closings for follower in scene.followers] == [1, 1]
+
+
 # --- Failures ------------------------------------------------------------------------------------------------------
 
 
