@@ -197,7 +197,8 @@ def test_an_observer_follows_and_never_leads(addresses):
 @pytest.mark.parametrize("isolated", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_observer_that_all_know_from_the_start_has_no_vote_in_the_first_election(addresses, tmp_path, isolated):
     """It is named in `peers` as everybody is, and in `observers`, on each member."""
-    with cluster(addresses, data_dir=tmp_path, observers=["c"], isolated=isolated) as members:
+    loyal = Timing(0.05, 600.0)  # no lease runs out while the test runs
+    with cluster(addresses, data_dir=tmp_path, observers=["c"], isolated=isolated, timing=loyal) as members:
         first = agree(members)
         assert {member.membership.voters for member in members.values()} == {frozenset("ab")}
         members[first].transfer_leadership(to="c")
@@ -231,10 +232,9 @@ def test_a_member_without_peers_that_answer_says_who_is_missing(addresses):
 
 def test_leadership_may_be_handed_to_a_chosen_member(addresses, tmp_path):
     """`transfer_leadership(to=...)`; and `resign()` to whoever was heard from last."""
-    with cluster(addresses, data_dir=tmp_path) as members:
-        agree(members)
-    with cluster(addresses, data_dir=tmp_path) as members:  # with votes that they remember, all of them vote at once
+    with cluster(addresses, data_dir=tmp_path, timing=Timing(0.05, 600.0)) as members:  # no lease runs out meanwhile
         leader_id = agree(members)
+        eventually(lambda: not members[leader_id].status().unreachable, "connected to all")
         heir = next(node_id for node_id in members if node_id != leader_id)
         members[leader_id].transfer_leadership(to=heir)
         members[heir].wait_until_leader(PATIENCE)
