@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import itertools
 import math
 import os
 import sys
@@ -93,7 +94,7 @@ def test_a_cold_start_is_read_before_the_first_fault(monkeypatch):
 
 def test_a_peer_that_cannot_be_measured_says_why_in_its_row():
     kind = compare.Kind(systems.KILL, systems.FAST, 3, "pyraft")
-    row = {**kind._asdict(), "seconds": [], "cold_starts": [], "stuck": [], "left_out": compare.why_left_out(kind)}
+    row = {**kind._asdict(), **compare.no_figures(), "left_out": compare.why_left_out(kind)}
     result = {"machine": figures.machine(), "rows": [row], "ended_early": False}
     line = next(line for line in compare.describe(result) if line.startswith("| pyraft"))
     assert "whole seconds" in line and "| 0" in line
@@ -120,23 +121,61 @@ def test_ctrl_c_keeps_the_figures_of_the_turns_that_were_taken(monkeypatch):
 @pytest.mark.parametrize(("count", "shown"), [(9, (False, False)), (10, (True, False)), (100, (True, True))])
 def test_a_percentile_is_shown_where_there_are_enough_to_have_one(count, shown):
     """Of 25 faults, 99 % is the worst one, which has a column of its own."""
-    row = {"system": "raftlite", "pace": systems.FAST, "fault": systems.KILL, "stuck": [], "left_out": ""}
+    row = {"system": "raftlite", "pace": systems.FAST, "fault": systems.KILL, "stuck": [], "in_vain": 0, "left_out": ""}
     cells = compare._fault_row({**row, "seconds": [0.001] * count})
     assert tuple(cell != compare.NONE for cell in cells[3:5]) == shown
 
 
 def test_a_row_says_what_ended_its_turns():
     row = {"system": "raftlite", "pace": systems.FAST, "fault": systems.KILL, "seconds": [0.001], "left_out": ""}
-    assert compare._fault_row({**row, "stuck": ["why"] * 2})[-1] == "2 times: why"
-    assert compare._fault_row({**row, "stuck": ["why"] * 3})[-1] == "3 times: why; it had no more turns"
+    stuck = {**row, "stuck": ["why"] * 4}
+    assert compare._fault_row({**stuck, "in_vain": 2})[-1] == "4 times: why"
+    assert compare._fault_row({**stuck, "in_vain": 3})[-1] == "4 times: why; it had no more turns"
+
+
+def turns_of(monkeypatch, kind, kills, outcomes):
+    """How many figures the row of `kind` has in the end, and how often it had none, if its turns end in `outcomes`."""
+
+    class Cluster:
+        cold_start = 0.001
+
+        def __init__(self, *arguments):
+            self._lasts = next(outcomes)
+
+        def seconds_without_leader(self, fault):
+            self._lasts -= 1
+            if self._lasts < 0:
+                raise compare.Stuck("no leader")
+            return 0.005
+
+    monkeypatch.setattr(compare, "Cluster", Cluster)
+    monkeypatch.setattr(compare, "why_left_out", lambda kind: "")
+    row = compare.measure([kind], kills, lambda text: None)["rows"][0]
+    return len(row["seconds"]), len(row["stuck"])
+
+
+def test_a_system_that_is_stuck_now_and_then_has_turns_until_it_has_all_its_faults(monkeypatch):
+    kind = compare.Kind(systems.KILL, systems.DEFAULTS, 5, "raftos")
+    assert turns_of(monkeypatch, kind, 12, itertools.cycle([2, 0, 0])) == (12, 15)
+
+
+def test_a_system_that_only_gets_stuck_has_no_more_turns(monkeypatch):
+    kind = compare.Kind(systems.KILL, systems.DEFAULTS, 5, "raftos")
+    assert turns_of(monkeypatch, kind, 12, itertools.chain([5, 1], itertools.repeat(0))) == (6, 4)
+
+
+def test_a_slow_system_has_a_fifth_of_the_faults(monkeypatch):
+    kind = compare.Kind(systems.KILL, systems.DEFAULTS, 3, "pyraft")
+    assert turns_of(monkeypatch, kind, 41, itertools.repeat(5)) == (9, 0)
 
 
 def test_the_papers_medians_stand_beside_those_of_all_rules():
+    place = paper.LABORATORY
     lines = [
-        {"variant": variant, "timeouts": [12, 24], "milliseconds": [number, 50.0, None if number == 40.0 else 60.0]}
-        for number, variant in zip((10.0, 20.0, 30.0, 40.0), paper.VARIANTS)
+        {"place": place, "variant": variant, "timeouts": [12, 24], "milliseconds": [first, 50.0, last]}
+        for first, last, variant in zip((10.0, 20.0, 30.0, 40.0), (60.0, 60.0, 60.0, None), paper.VARIANTS)
     ]
-    header, _, row = paper.medians(lines)[-3:]
+    header, _, row = paper.medians(place, lines)[-3:]
     assert [cell.strip() for cell in header.split("|")[1:-1]] == ["timeouts", "the paper", *paper.VARIANTS]
     assert [cell.strip() for cell in row.split("|")[1:-1]] == ["12-24 ms", "30.0", "50.0", "50.0", "50.0", "50.0"]
 
@@ -147,11 +186,20 @@ def test_silence_is_told_in_election_timeouts_and_a_kill_in_milliseconds():
     assert compare._fault_row({**row, "fault": systems.KILL})[2] == pytest.approx(300.0)
 
 
+@pytest.mark.parametrize("place", paper.PLACES)
 @pytest.mark.parametrize("variant", paper.VARIANTS)
-def test_trial_of_the_papers_experiment_ends_and_repeats(variant):
-    milliseconds = paper.trial(variant, (150, 300), seed=1)
+def test_trial_of_the_papers_experiment_ends_and_repeats(place, variant):
+    milliseconds = paper.trial(place, variant, (150, 300), seed=1)
     assert milliseconds is not None and 0 < milliseconds < 5_000
-    assert paper.trial(variant, (150, 300), seed=1) == milliseconds
+    assert paper.trial(place, variant, (150, 300), seed=1) == milliseconds
+
+
+@pytest.mark.parametrize("timeouts", [(150, 175), (150, 200), *paper.FAMILIES["how long timeouts are"]])
+def test_the_papers_rules_have_the_papers_medians_in_its_laboratory(timeouts):
+    """Section 9.3, Figure 16: all lines but those whose timeouts are nearly the same."""
+    times = sorted(paper.trial(paper.LABORATORY, "paper's rules, paper's logs", timeouts, seed) for seed in range(100))
+    assert times[50] == pytest.approx(paper.PUBLISHED[timeouts]["median"], rel=0.15)
+    assert times[90] < 1.25 * paper.PUBLISHED[timeouts]["p90"]
 
 
 def test_curve_is_the_power_in_which_it_grows():
@@ -168,14 +216,17 @@ def test_curve_is_the_power_in_which_it_grows():
 
 def test_proof_of_death_is_worth_its_while_on_a_slow_network_too():
     """Ten to fifteen milliseconds a round trip: three or four of them, and no survivor competes with another."""
-    takeovers = sorted(paper.trial("raftlite, process killed", (150, 300), seed) for seed in range(50))
+    takeovers = sorted(
+        paper.trial(paper.SLOW_NETWORK, "raftlite, process killed", (150, 300), seed) for seed in range(50)
+    )
     assert takeovers[25] < 55 and takeovers[-1] < 100
 
 
 def test_members_with_short_logs_are_not_elected_under_the_papers_rules():
     elected = set()
     for seed in range(20):
-        cluster, leader = paper._cluster_before_crash("paper's rules, paper's logs", (150, 300), seed)
+        line = (paper.LABORATORY, "paper's rules, paper's logs", (150, 300))
+        cluster, leader = paper._cluster_before_crash(*line, seed)
         assert leader == "n0004"
         cluster.crash(leader, proof=False)
         assert cluster.run_until(cluster.all_follow, 60.0)
@@ -192,7 +243,7 @@ def test_virtual_cluster_of_a_hundred_and_one_elects_within_two_timeouts():
 def test_leader_of_the_papers_experiment_crashes_before_its_next_heartbeats(timeouts):
     """One that is sent, and not to all at the same time, would set the clocks of the others anew."""
     for seed in range(40):
-        members, leader = paper._cluster_before_crash("paper's rules", timeouts, seed)
+        members, leader = paper._cluster_before_crash(paper.SLOW_NETWORK, "paper's rules", timeouts, seed)
         arrivals = {when for when, _, to, sent in members._heap if type(sent) is Heartbeat and to != leader}
         assert len(arrivals) <= 1
 
@@ -207,6 +258,36 @@ def test_a_fault_comes_at_any_moment_between_two_heartbeats(monkeypatch):
         with pytest.raises(cluster.Stuck, match="nobody leads"):
             subject.seconds_without_leader(systems.SILENCE)
     assert max(pauses) - min(pauses) > 0.2
+
+
+def test_a_member_that_is_whole_already_is_not_waited_for(monkeypatch):
+    """The one that was killed first is back, and says so only once, when the next one is killed."""
+    subject = cluster.Cluster.__new__(cluster.Cluster)
+    monkeypatch.setattr(subject, "_seen", {"whole": {0: 1.0}}, raising=False)
+    monkeypatch.setattr(subject, "_take_until", None, raising=False)
+    subject._wait_for("whole", {0})
+
+
+def test_the_next_leader_is_killed_once_the_first_one_has_started_again(monkeypatch):
+    done, subject = [], cluster.Cluster.__new__(cluster.Cluster)
+
+    def take_until(condition, seconds=cluster.PATIENCE):
+        if seconds != cluster.PATIENCE:
+            done.append(("rest", round(seconds, 1) if seconds == cluster.RESTARTED else None))
+            return None
+        subject.leader = 1 - subject.leader
+        return cluster.Event("leader", subject.leader, 7.0)
+
+    def say(word, returned=None):
+        return lambda node, *more: done.append((word, node, *more)) or returned
+
+    stubs = {"_take_until": take_until, "_kill": say("kill", 5.0), "_start_again": say("start")}
+    stubs.update({"_put_back": say("back"), "_wait_for": say("wait")})
+    for name, stub in {"leader": 0, **stubs}.items():
+        monkeypatch.setattr(subject, name, stub, raising=False)
+    assert subject.seconds_without_leader(systems.AGAIN) == 2.0
+    expected = [("rest", None), ("kill", 0), ("start", 0), ("wait", "started", {0}), ("rest", 0.2), ("kill", 1)]
+    assert done == [*expected, ("back", 1), ("wait", "whole", {0})]
 
 
 def test_an_import_is_timed_with_what_was_compiled_before(monkeypatch):
@@ -244,9 +325,9 @@ def test_a_turn_that_fails_costs_no_other_turn(monkeypatch):
 
     monkeypatch.setattr(compare, "Cluster", fails)
     monkeypatch.setattr(paper_processes, "Cluster", fails)
-    row = {"seconds": [0.1], "cold_starts": [], "stuck": []}
+    row = {"seconds": [0.1], "cold_starts": [], "stuck": [], "in_vain": 0}
     compare.take_turn(compare.Kind(systems.KILL, systems.FAST, 3, "raftlite"), 5, row)
-    assert row == {"seconds": [0.1], "cold_starts": [], "stuck": ["BrokenPipeError('nobody reads')"]}
+    assert row == {"seconds": [0.1], "cold_starts": [], "stuck": ["BrokenPipeError('nobody reads')"], "in_vain": 1}
     line = {"variant": "no proof", "timeouts": [150, 300], "seconds": [], "stuck": []}
     paper_processes.take_turn(line, 5)
     assert line["stuck"] == ["BrokenPipeError('nobody reads')"]

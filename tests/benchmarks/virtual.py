@@ -1,7 +1,7 @@
 """Elections on a virtual clock, and nothing else: for what takes more members or more trials than a machine has.
 
 The simulation of the library checks its invariants after every step, which rules without pre-vote would violate and a
-thousand members would wait for. Here a message takes a time drawn from `delay`, and nothing is checked.
+thousand members would wait for. Here messages, saves and timers take their times, and nothing is checked.
 """
 
 from __future__ import annotations
@@ -9,11 +9,25 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
 from raftlite.election import Election, Ready, Saved
 from raftlite.messages import Heartbeat, PeerDown, RequestVote
 from raftlite.timing import Timing
+
+
+class Times(NamedTuple):
+    """From and to how many seconds, drawn uniformly: a message travels, a save lasts, a timer is late.
+
+    While a member saves it does nothing else.
+    """
+
+    message: Tuple[float, float] = (0.0005, 0.002)
+    save: Tuple[float, float] = (0.0, 0.0)
+    timer: Tuple[float, float] = (0.0, 0.0)
+
+
+ONE_MACHINE = Times()
 
 
 class Draws(random.Random):
@@ -26,10 +40,14 @@ class Draws(random.Random):
 
 
 class PlainElection(Election):
-    """Figure 2 of the paper: no pre-vote, no refusal while a leader is heard, no lease to be kept up."""
+    """Figure 2 of the paper: no pre-vote, no refusal while a leader is heard, no lease to be kept up.
+
+    A candidate saves its own vote while it asks for others: the thesis counts one save until there is a leader (9.3).
+    """
 
     def _start_pre_vote(self, now: float) -> None:
         self._start_election(now)
+        self._may_ask_first = True
 
     def _leader_is_alive(self, request: RequestVote, now: float) -> str:
         return ""
@@ -59,17 +77,18 @@ class VirtualCluster:
         count: int,
         seed: int,
         timing: Timing = Timing(),
-        delay: Tuple[float, float] = (0.0005, 0.002),
+        times: Times = ONE_MACHINE,
         spread: float = 1.0,
         election: Type[Election] = Election,
     ) -> None:
         self.now = 0.0
         self.steps = self.messages = 0
-        self.delay = delay
+        self.times = times
         self._random = random.Random(seed).random
         self._heap: List[Tuple[float, int, str, Any]] = []
         self._numbers = itertools.count()
         self._set_for: Dict[str, float] = {}
+        self._saves_until: Dict[str, float] = {}
         draws = Draws(seed + 1)
         draws.spread = spread
         ids = [f"n{number:04}" for number in range(count)]
@@ -87,17 +106,20 @@ class VirtualCluster:
         end = self.now + seconds
         while self._heap and self._heap[0][0] <= end:
             self.now, _, node_id, message = heapq.heappop(self._heap)
-            if node_id in self.members and self._step(node_id, message) and condition():
+            saves_until = self._saves_until.get(node_id, 0.0)
+            if self.now < saves_until:
+                self._at(saves_until, node_id, message)
+            elif node_id in self.members and self._step(node_id, message) and condition():
                 return True
         self.now = end
         return bool(condition())
 
     def _step(self, node_id: str, message: Any) -> bool:
         member = self.members[node_id]
-        if message is not None:
+        if not isinstance(message, float):
             self.messages += 1
             ready = member.receive(message, self.now)
-        elif self._set_for.get(node_id) != self.now:
+        elif self._set_for.get(node_id) != message:
             return False  # an earlier event has taken the place of this one
         else:
             self._set_for.pop(node_id)
@@ -107,16 +129,22 @@ class VirtualCluster:
         return True
 
     def _carry_out(self, node_id: str, ready: Ready) -> None:
+        sent_at = saved_at = self.now
+        if ready.saved:
+            saved_at += self._drawn(self.times.save)
+            self._saves_until[node_id] = saved_at
+        if not ready.may_ask_first:
+            sent_at = saved_at
         for receiver, message in ready.outbox:
-            self._at(self.now + self._travel_time(), receiver, message)
+            self._at(sent_at + self._drawn(self.times.message), receiver, message)
         due = max(self.now, self.members[node_id].deadline)
         if due < self._set_for.get(node_id, float("inf")):
             self._set_for[node_id] = due
-            self._at(due, node_id, None)
+            self._at(due + self._drawn(self.times.timer), node_id, due)
 
-    def _travel_time(self) -> float:
-        shortest, longest = self.delay
-        return shortest + (longest - shortest) * self._random()
+    def _drawn(self, bounds: Tuple[float, float]) -> float:
+        shortest, longest = bounds
+        return shortest + (longest - shortest) * self._random() if longest else 0.0
 
     def _at(self, when: float, node_id: str, message: Any) -> None:
         heapq.heappush(self._heap, (when, next(self._numbers), node_id, message))
@@ -139,7 +167,7 @@ class VirtualCluster:
         del self.members[node_id]
         if proof:
             for other in self.members:
-                end, there, back = (self._travel_time() for _ in range(3))  # of the connection; a dial, and its refusal
+                end, there, back = (self._drawn(self.times.message) for _ in range(3))  # then it is dialled
                 self._at(self.now + end + there + back, other, PeerDown(node_id, there + back))
 
     def broadcast_together(self) -> None:
@@ -148,7 +176,7 @@ class VirtualCluster:
         assert leader is not None
         end = self.members[leader].deadline
         self.run_until(lambda: self.now >= end, 1.1 * max(0.0, end - self.now) + 1e-9)
-        arrives = self.now + self.delay[1]
+        arrives = self.now + self.times.message[1]
         for number, (_, order, node_id, message) in enumerate(self._heap):
             if type(message) is Heartbeat:
                 self._heap[number] = (arrives, order, node_id, message)

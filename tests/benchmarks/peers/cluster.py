@@ -23,10 +23,11 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 from chaos.links import Weather
 from chaos.namespaces import NamespaceNetwork
 
-from .systems import CUT, HANDOVER, KILL, ROOT, SILENCE, System, etcd_command, member_command, zookeeper_command
+from .systems import AGAIN, CUT, HANDOVER, KILL, ROOT, SILENCE, System, etcd_command, member_command, zookeeper_command
 
 PATIENCE = 60.0  # seconds until an election is given up
 SETTLING = 0.5  # seconds for a machine to be quiet again
+RESTARTED = 0.2  # seconds from a member's start until the next leader is killed `AGAIN`
 HEARTBEAT = 0.3  # seconds, the longest but pyraft's: a member is `whole` on one, and a fault is to come at any moment
 SERVER = "server"
 
@@ -104,13 +105,30 @@ class Cluster:
         leader = self.leader
         if leader < 0:
             raise Stuck("nobody leads at first")
-        faults = {KILL: self._kill, SILENCE: self._silence, CUT: self._cut_off, HANDOVER: self._hand_over}
+        back = self._replace_leader() if fault == AGAIN else leader
+        faults = {AGAIN: self._kill, KILL: self._kill, SILENCE: self._silence}
+        faults.update({CUT: self._cut_off, HANDOVER: self._hand_over})
+        leader = self.leader
         gone_at = faults[fault](leader)
+        elected_at = self._wait_for_successor(leader, gone_at)
+        self._put_back(leader)
+        self._wait_for("whole", {back})
+        return elected_at - gone_at
+
+    def _wait_for_successor(self, leader: int, gone_at: float) -> float:
         elected = self._take_until(lambda event: event.kind == "leader" and event.at > gone_at and event.node != leader)
         if elected is None:
             raise Stuck(f"no leader {PATIENCE:.0f} s after the fault")
-        self._put_back(leader)
-        return elected.at - gone_at
+        return elected.at
+
+    def _replace_leader(self) -> int:
+        """Kill the leader and start it again, as a supervisor does, under the next one; return who it was."""
+        leader = self.leader
+        self._wait_for_successor(leader, self._kill(leader))
+        self._start_again(leader)
+        self._wait_for("started", {leader})
+        self._take_until(lambda event: False, seconds=RESTARTED)
+        return leader
 
     def _kill(self, node: int) -> float:
         at = time.monotonic()
@@ -147,10 +165,14 @@ class Cluster:
         if self._network is not None:
             self._network.heal()
         self._take_until(lambda event: False, seconds=0.2)
+        self._start_again(node)
+        self._wait_for("whole", {node})
+
+    def _start_again(self, node: int) -> None:
+        _end(self._processes[node])
         for seen in self._seen.values():
             seen.pop(node, None)
         self._start(node)
-        self._wait_for("whole", {node})
 
     # --- Processes --------------------------------------------------------------------------------
 
@@ -209,7 +231,8 @@ class Cluster:
                     self._events.put(Event("whole", node, at))
 
     def _wait_for(self, kind: str, nodes: Any) -> None:
-        self._take_until(lambda event: nodes <= self._seen.get(kind, {}).keys())
+        if not nodes <= self._seen.get(kind, {}).keys():
+            self._take_until(lambda event: nodes <= self._seen.get(kind, {}).keys())
         missing = nodes - self._seen.get(kind, {}).keys()
         if missing:
             ended = [node for node in missing if self._processes[node].poll() is not None]

@@ -25,14 +25,16 @@ from chaos import namespaces
 from benchmarks.figures import SHARES, describe_machine, has_share, machine, summary, table
 
 from .cluster import Cluster, Stuck
-from .systems import CUT, DEFAULTS, FAST, HANDOVER, HEAVY_FLOOR, KILL, REST, SILENCE, SYSTEMS, System
+from .systems import AGAIN, CUT, DEFAULTS, FAST, HANDOVER, HEAVY_FLOOR, KILL, REST, SILENCE, SYSTEMS, System
 
 NONE = "-"
 TURN = 5  # faults in a turn
-MOST_STUCK = 3  # turns of a row that may end in nothing
-SLOW = 3.0  # seconds: a system whose shortest timeout is longer has a fifth of the turns
+MOST_STUCK = 3  # turns of a row, one after the other, that may end in nothing
+SLOW = 3.0  # seconds: a system whose shortest timeout is longer has a fifth of the turns, and of the faults
+SELDOM = 5
 WORDS = {
     KILL: "leader killed (kill -9)",
+    AGAIN: "next leader killed too, 0.2 s after the first one has started again",
     SILENCE: "leader silent (SIGSTOP)",
     CUT: "leader cut off (its packets are lost)",
     HANDOVER: "leader told to stop",
@@ -81,8 +83,7 @@ def why_no_network() -> str:
 def measure(wanted: List[Kind], kills: int, say: Callable[[str], None]) -> Dict[str, Any]:
     """Take turns until each kind has had its faults, or Ctrl-C; return everything measured, in seconds."""
     rows: Dict[str, Dict[str, Any]] = {
-        kind.key: {**kind._asdict(), "seconds": [], "cold_starts": [], "stuck": [], "left_out": why_left_out(kind)}
-        for kind in wanted
+        kind.key: {**kind._asdict(), **no_figures(), "left_out": why_left_out(kind)} for kind in wanted
     }
     result = {"machine": machine(), "kills": kills, "rows": list(rows.values()), "ended_early": False}
     try:
@@ -93,14 +94,31 @@ def measure(wanted: List[Kind], kills: int, say: Callable[[str], None]) -> Dict[
     return result
 
 
+def no_figures() -> Dict[str, Any]:
+    """`stuck` says what came instead of one, `in_vain` how many turns there have been since the last."""
+    return {"seconds": [], "cold_starts": [], "stuck": [], "in_vain": 0}
+
+
 def take_turns(wanted: List[Kind], kills: int, rows: Dict[str, Dict[str, Any]], say: Callable[[str], None]) -> None:
-    turns = -(-kills // TURN)
-    for turn in range(turns):
+    turn = 0
+    while any(lacking(kind, kills, rows[kind.key]) for kind in wanted):
+        turn += 1
         for kind in wanted:
             row = rows[kind.key]
-            if not row["left_out"] and turn % (5 if is_slow(kind) else 1) == 0 and len(row["stuck"]) < MOST_STUCK:
-                say(f"turn {turn + 1} of {turns}: {kind.key}")
-                take_turn(kind, min(TURN, kills - turn * TURN), row)
+            faults = min(TURN, lacking(kind, kills, row))
+            if faults and turn % (SELDOM if is_slow(kind) else 1) == 0:
+                say(f"turn {turn}: {kind.key}, {len(row['seconds'])} of {so_many(kind, kills)} so far")
+                take_turn(kind, faults, row)
+
+
+def lacking(kind: Kind, kills: int, row: Dict[str, Any]) -> int:
+    """How many faults this row is to have yet; none where no more turns would help."""
+    is_over = row["left_out"] or row["in_vain"] >= MOST_STUCK
+    return 0 if is_over else max(0, so_many(kind, kills) - len(row["seconds"]))
+
+
+def so_many(kind: Kind, kills: int) -> int:
+    return -(-kills // SELDOM) if is_slow(kind) else kills
 
 
 def is_slow(kind: Kind) -> bool:
@@ -108,12 +126,14 @@ def is_slow(kind: Kind) -> bool:
 
 
 def take_turn(kind: Kind, faults: int, row: Dict[str, Any]) -> None:
+    row["in_vain"] += 1
     with ExitStack() as stack:
         try:
             cluster = Cluster(SYSTEMS[kind.system], kind.size, kind.pace, stack, kind.fault)
             row["cold_starts"].append(cluster.cold_start)
             for _ in range(faults):
                 row["seconds"].append(cluster.seconds_without_leader(kind.fault))
+                row["in_vain"] = 0
         except Exception as error:  # whatever it is: it must not cost the hours before it
             row["stuck"].append(reason(error))
 
@@ -215,7 +235,7 @@ def describe(result: Dict[str, Any]) -> List[str]:
 def _fault_row(row: Dict[str, Any]) -> List[Any]:
     remark = row["left_out"]
     if row["stuck"]:
-        ended = "; it had no more turns" if len(row["stuck"]) >= MOST_STUCK else ""
+        ended = "; it had no more turns" if row["in_vain"] >= MOST_STUCK else ""
         remark = f"{len(row['stuck'])} times: {row['stuck'][0]}{ended}"
     if not row["seconds"]:
         return [row["system"], "0", NONE, NONE, NONE, NONE, remark or "was not its turn"]

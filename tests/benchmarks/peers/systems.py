@@ -16,7 +16,7 @@ ZOOKEEPER_JAR = Path("/usr/share/java/zookeeper.jar")
 DEFAULTS, FAST = "defaults", "fast"  # fast: timeouts of 150 to 300 ms and heartbeats every 50 ms, or as near as it gets
 REST = "rest"  # heartbeats every 50 ms as well, for those that have them more often when they are fast
 FLOOR, HEAVY_FLOOR = "floor", "floor and raftlite"
-KILL, SILENCE, CUT, HANDOVER = "kill", "silence", "cut", "handover"
+KILL, AGAIN, SILENCE, CUT, HANDOVER = "kill", "again", "silence", "cut", "handover"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class System:
     name: str
     timeouts: Dict[str, float]
     note: str = ""
-    faults: FrozenSet[str] = frozenset({KILL, SILENCE, CUT, HANDOVER})
+    faults: FrozenSet[str] = frozenset({KILL, AGAIN, SILENCE, CUT, HANDOVER})
     why_no_handover: str = ""
     why_no_fast: str = ""
 
@@ -65,7 +65,7 @@ SYSTEMS = {
             "pyraft",
             {DEFAULTS: 5.0},
             "saves no votes",
-            frozenset({KILL, SILENCE, CUT}),
+            frozenset({KILL, AGAIN, SILENCE, CUT}),
             "it has none",
             "its times are constants and its clock counts whole seconds",
         ),
@@ -73,7 +73,7 @@ SYSTEMS = {
             "raftos",
             {DEFAULTS: 1.5, FAST: 0.15},
             "made to run on this Python: newer cryptography, queues without a loop",
-            frozenset({KILL, SILENCE, CUT}),
+            frozenset({KILL, AGAIN, SILENCE, CUT}),
             "it has none",
         ),
         System(
