@@ -1,6 +1,6 @@
 """How long a pool is without a coordinator after `kill -9` of the worker that coordinates: kill -> next on_elected.
 
-    python tests/benchmarks/pool.py [workers] [kills] [fork|forkserver|spawn] [crunch|sleep]
+    python -m benchmarks.pool [workers] [kills] [fork|forkserver|spawn] [crunch|sleep]
 
 Each worker is in a task: one that is killed while it waits for a task leaves the queue of its pool locked. Between two
 kills the replacement has been in the cluster for longer than an election timeout.
@@ -18,14 +18,13 @@ import time
 from pathlib import Path
 from typing import List
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
-
 import pool_workers
 
 from raftlite import Timing
 from raftlite.clock import boot_clock
 from raftlite.pool import PoolElection
+
+from .figures import percentile
 
 SETTLES_IN = 0.5  # seconds
 
@@ -73,7 +72,7 @@ def kill_leader(journal: str) -> float:
 
 def report(seconds: List[float], what: str) -> None:
     ms = [1000 * second for second in seconds]
-    at = {share: ms[min(len(ms) - 1, len(ms) * share // 100)] for share in (50, 90, 99)}
+    at = {share: percentile(ms, share / 100) for share in (50, 90, 99)}
     shown = "  ".join(f"{share} % {at[share]:.1f} ms" for share in at)
     print(f"{what}: n={len(ms)}  {shown}  worst {ms[-1]:.1f} ms")
 

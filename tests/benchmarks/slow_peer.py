@@ -1,4 +1,6 @@
-"""How evenly a leader's heartbeats arrive, with three sick peers of seven and without: `python slow_peer.py [--json]`.
+"""How evenly a leader's heartbeats arrive, with three sick peers of seven and without.
+
+    python -m benchmarks.slow_peer [--json]
 
 Seven members, each a process, with heartbeats every 50 ms and an election timeout of one second. First all are well.
 Then one is stopped (SIGSTOP, with the leader's socket to it full), one has an address that answers nobody, and one
@@ -21,6 +23,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
+
+from . import figures
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parent.parent.parent
@@ -158,10 +162,9 @@ def summary(runs: List[Dict[str, Any]]) -> Dict[str, Any]:
 
 
 def distribution(prefix: str, values: List[float]) -> Dict[str, Any]:
-    ordered = sorted(values)
-    shares = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-    at = {name: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for name, share in shares.items()}
-    return {f"{prefix}samples": len(ordered), **{f"{prefix}{name}_ms": round(value, 2) for name, value in at.items()}}
+    shares = figures.summary(values)
+    count = shares.pop("n")
+    return {f"{prefix}samples": count, **{f"{prefix}{name}_ms": round(value, 2) for name, value in shares.items()}}
 
 
 def main() -> None:
@@ -174,14 +177,14 @@ def main() -> None:
     for _ in range(options.runs):
         for (_, done), sick in zip(runs.items(), (False, True)):
             done.append(run(sick, options.seconds))
-    figures = {kind: summary(done) for kind, done in runs.items()}
+    found = {kind: summary(done) for kind, done in runs.items()}
     if options.json:
-        print(json.dumps(figures))
+        print(json.dumps(found))
         return
     print(f"time between two heartbeats that are sent every {INTERVAL * 1e3:g} ms, at three followers that are well")
-    print(f"{'':>24}", *(f"{kind:>16}" for kind in figures))
-    for name in next(iter(figures.values())):
-        print(f"{name:>24}", *(f"{each[name]:>16}" for each in figures.values()))
+    print(f"{'':>24}", *(f"{kind:>16}" for kind in found))
+    for name in next(iter(found.values())):
+        print(f"{name:>24}", *(f"{each[name]:>16}" for each in found.values()))
 
 
 if __name__ == "__main__":
