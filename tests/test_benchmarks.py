@@ -12,7 +12,7 @@ import sys
 
 import pytest
 from benchmarks import __main__ as everything
-from benchmarks import figures, paper, paper_processes, quick, scale, virtual
+from benchmarks import figures, idle, paper, paper_processes, quick, scale, virtual
 from benchmarks.peers import cluster, compare, systems
 
 from raftlite.messages import Heartbeat
@@ -411,10 +411,35 @@ def test_a_size_that_gets_stuck_does_not_cost_the_others(monkeypatch):
 
 def test_imports_are_timed_for_all_that_are_here(monkeypatch):
     monkeypatch.setattr(everything.idle, "import_milliseconds", {"import pysyncobj": 30.0}.get)
+    monkeypatch.setattr(everything.idle, "parts", lambda: {"hmac": {"ms": 2.5, "megabytes": 3.5}})
     monkeypatch.setattr(systems.System, "why_not", lambda system: "" if system.name == "PySyncObj" else "not here")
     _, lines = everything.PARTS["imports"](argparse.Namespace())
     assert [line for line in lines if line.startswith("| PySyncObj")] == ["| PySyncObj | 30.0 |"]
     assert not any("kazoo" in line for line in lines)
+    assert "| hmac | 2.50 | 3.50 |" in lines
+
+
+def test_each_part_of_an_import_is_what_is_more_after_it(monkeypatch):
+    """Each program says after each import how long it took so far, and how many pages it has."""
+    page = os.sysconf("SC_PAGE_SIZE") / 2**20
+    outputs = {
+        idle.BEFORE: ["1000"],
+        f"{idle.PARTS[idle.OWN]}, sys; print(*sys.modules)": ["logging", "raftlite", "raftlite.member", "queue"],
+    }
+    programs = []
+
+    def run(source):
+        if source in outputs:
+            return outputs[source]
+        programs.append(source)
+        return [str(each) for number in range(len(idle.PARTS)) for each in (0.002 * (number + 1), 1000 + 10 * number)]
+
+    monkeypatch.setattr(idle, "_run", run)
+    found = idle.parts()
+    assert list(found) == list(idle.PARTS)
+    assert [round(part["ms"], 6) for part in found.values()] == [2.0] * len(idle.PARTS)
+    assert [part["megabytes"] / page for part in found.values()] == [0, *[10] * (len(idle.PARTS) - 1)]
+    assert "others = ['logging', 'queue']" in programs[0]
 
 
 def test_floor_that_hands_over_beats_no_more(monkeypatch, tmp_path):

@@ -95,8 +95,12 @@ def _processes(options: argparse.Namespace) -> Any:
 def _imports(options: argparse.Namespace) -> Any:
     _say("imports")
     result = {name: idle.import_milliseconds(source) for name, source in IMPORTS.items() if not SYSTEMS[name].why_not()}
+    made_of = idle.parts()
     title = f"**Import**, ms more than an interpreter that imports nothing, medians of {idle.STARTS} starts"
-    return result, ["", title, "", *table(("", "ms"), map(list, result.items()))]
+    lines = ["", title, "", *table(("", "ms"), map(list, result.items()))]
+    rows = [[name, part["ms"], part["megabytes"]] for name, part in made_of.items()]
+    lines += ["", "**What raftlite imports**, one after the other", "", *table(("", "ms", "MB"), rows)]
+    return {"systems": result, "parts": made_of}, lines
 
 
 IMPORTS = {

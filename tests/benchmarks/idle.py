@@ -1,4 +1,6 @@
-"""What members cost that only beat: processor, memory, threads, connections, and the import: `python idle.py`.
+"""What members cost that only beat: processor, memory, threads, connections, and the import, part by part.
+
+    python -m benchmarks.idle [--seconds 20] [--json]
 
 Clusters of three, five and nine processes on Unix sockets, with heartbeats every 50 ms, saved votes and nothing else to
 do. Memory is compared with an interpreter that has imported `multiprocessing.connection` and nothing else, and the
@@ -33,7 +35,18 @@ with Member(node_id, peers=peers, listen=peers[node_id], **settings) as member:
     print(member.wait_for_leader(), flush=True)
     sys.stdin.read()
 """
+BEFORE = "import importlib, os, time; print(open('/proc/self/statm').read().split()[1])"
 BARE = "import multiprocessing.connection, sys; print('ready', flush=True); sys.stdin.read()"
+OWN = "raftlite itself"
+PARTS = {  # in this order, since each finds there what those before it have imported
+    "multiprocessing.connection": "import multiprocessing.connection",
+    "sqlite3, for the votes": "import sqlite3",
+    "hmac (OpenSSL), for the key": "import hmac",
+    "logging": "import logging",
+    "dataclasses": "import dataclasses",
+    "the rest of the standard library": "for name in others: importlib.import_module(name)",
+    OWN: "import raftlite.member",
+}
 
 
 def environment() -> Dict[str, str]:
@@ -124,21 +137,47 @@ def import_milliseconds(source: str = "import raftlite; raftlite.Member") -> flo
     return with_it - without
 
 
+def parts() -> Dict[str, Dict[str, float]]:
+    """Of what the import of `Member` consists: milliseconds and megabytes of each part, medians of `STARTS` starts."""
+    others = [name for name in _run(f"{PARTS[OWN]}, sys; print(*sys.modules)") if not name.startswith("raftlite")]
+    sources = [f"import importlib, os, time; others = {others!r}; began_at = time.perf_counter()"]
+    for source in PARTS.values():
+        sources.append(source)
+        sources.append("print(time.perf_counter() - began_at, open('/proc/self/statm').read().split()[1])")
+    runs = [[float(each) for each in _run("\n".join(sources))] for _ in range(STARTS + 1)][1:]  # the first one compiles
+    until = [statistics.median(column) for column in zip(*runs)]
+    before, rows = (0.0, statistics.median(float(*_run(BEFORE)) for _ in range(STARTS))), {}
+    for name, after in zip(PARTS, zip(until[::2], until[1::2])):
+        megabytes = (after[1] - before[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        rows[name] = {"ms": (after[0] - before[0]) * 1e3, "megabytes": megabytes}
+        before = after
+    return rows
+
+
+def _run(source: str) -> List[str]:
+    """The words that a program prints."""
+    command = [sys.executable, "-c", source]
+    return subprocess.run(command, env=environment(), check=True, capture_output=True, text=True).stdout.split()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each cluster is watched (default: 20)")
     options = parser.parse_args()
     figures = {f"{size} members": cluster(size, options.seconds) for size in SIZES}
-    bare, imported = bare_megabytes(), import_milliseconds()
+    bare, imported, made_of = bare_megabytes(), import_milliseconds(), parts()
     if options.json:
-        print(json.dumps({**figures, "bare_megabytes": bare, "import_milliseconds": imported}))
+        print(json.dumps({**figures, "bare_megabytes": bare, "import_milliseconds": imported, "parts": made_of}))
         return
     print(f"members that only beat, every 50 ms, watched for {options.seconds:g} s; Python {platform.python_version()}")
     print(f"{'':>28}", *(f"{name:>10}" for name in figures))
     for name in next(iter(figures.values())):
         print(f"{name:>28}", *(f"{each[name]:>10.2f}" for each in figures.values()))
     print(f"a bare interpreter with multiprocessing.connection has {bare:.1f} MB; the import takes {imported:.0f} ms")
+    print(f"{'of the import':>36} {'ms':>6} {'MB':>6}")
+    for name, part in made_of.items():
+        print(f"{name:>36} {part['ms']:>6.1f} {part['megabytes']:>6.1f}")
 
 
 if __name__ == "__main__":
