@@ -11,22 +11,15 @@ import argparse
 import io
 import json
 import logging
-import signal
 import sys
 import time
 from dataclasses import asdict
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import raftlite
-from raftlite.config import Config
-from raftlite.demo import run_demo
-from raftlite.errors import ConfigError, StorageError
-from raftlite.member import LONGEST_REQUEST, Member
-from raftlite.membership import check_node_id
-from raftlite.nodes.address import normalize, reachable
-from raftlite.nodes.connection import NOT_YET
-from raftlite.nodes.request import ask_member
-from raftlite.options import (
+from raftlite.command.config import Config
+from raftlite.command.demo import run_demo
+from raftlite.command.options import (
     Parser,
     add_authkey,
     add_member,
@@ -37,7 +30,7 @@ from raftlite.options import (
     split_pair,
     tls_from,
 )
-from raftlite.output import (
+from raftlite.command.output import (
     EX_CANTCREAT,
     EX_CONFIG,
     EX_IOERR,
@@ -51,10 +44,16 @@ from raftlite.output import (
     log_to_stderr,
     print_text,
 )
-from raftlite.printer import LOOKS_EVERY, EventPrinter, LeaderlessLog
+from raftlite.command.printer import LOOKS_EVERY, EventPrinter, LeaderlessLog
+from raftlite.command.signals import Ended, stop_signals
+from raftlite.command.watch import Cluster, Poll, describe, show, watch, with_leader
+from raftlite.errors import ConfigError, StorageError
+from raftlite.member import LONGEST_REQUEST, Member
+from raftlite.membership import check_node_id
+from raftlite.nodes.address import normalize, reachable
+from raftlite.nodes.connection import NOT_YET
+from raftlite.nodes.request import ask_member
 from raftlite.runner import add_run
-from raftlite.signals import Ended, stop_signals
-from raftlite.watch import Cluster, Poll, describe, show, watch, with_leader
 
 SHORTEST_WAIT = 0.001  # seconds, as for every duration of `Timing`
 FIRST_DIAL = 2.0  # seconds that the members have to reach a newcomer, before `add` says what it knows of it
@@ -254,7 +253,7 @@ def _run_member(member: Member, printer: EventPrinter, log: LeaderlessLog, ended
                 return _end_of_stopped_node(member, printer)
             log.look(status)
     printer.event("stopped")
-    return INTERRUPTED if ended.signal == signal.SIGINT else EX_OK
+    return ended.exit_code
 
 
 def _end_of_stopped_node(member: Member, printer: EventPrinter) -> int:

@@ -1,4 +1,4 @@
-"""A member's election as its program sees it, wherever it runs: on a thread (thread.py), in a process (isolated.py)."""
+"""A member's election as its program sees it, wherever it runs: on a thread (thread.py), in a process (isolated/)."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ from raftlite.thread import ElectionThread
 from raftlite.timing import Timing, check_timing, is_number
 
 if TYPE_CHECKING:
-    from raftlite.isolated import IsolatedElection
+    from raftlite.isolated.program import IsolatedElection
     from raftlite.nodes.tls import TlsContext
 
 LONGEST_REQUEST = 3_600.0  # seconds
@@ -426,7 +426,7 @@ class Member:
             undo.pop_all()  # from now on the thread closes the nodes
 
     def _isolate(self) -> None:
-        from raftlite.isolated import IsolatedElection
+        from raftlite.isolated.program import IsolatedElection
 
         self._isolation = IsolatedElection(self._settings(), self._memory)
         for name, callback in self._callbacks:
@@ -621,7 +621,7 @@ def _check_isolated(isolated: bool, tls: Optional[TlsContext]) -> bool:
     if not isinstance(isolated, bool):
         raise ConfigError(f"isolated is {isolated!r}, but must be True or False")
     if isolated:
-        from raftlite.lease import check_isolation
+        from raftlite.isolated.lease import check_isolation
 
         check_isolation()
         if tls is not None and not tls.cert:

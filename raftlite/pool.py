@@ -32,7 +32,7 @@ from raftlite.clock import check_timeout
 from raftlite.errors import ConfigError, MemberStopped
 from raftlite.leadership import Callback
 from raftlite.nodes import forks
-from raftlite.seat import HAS_LIFELINE, KEEPER, LOOK_AGAIN_AFTER, STOP_PATIENCE, Invitation, current, opened_here
+from raftlite.pool_seat import HAS_LIFELINE, KEEPER, LOOK_AGAIN_AFTER, STOP_PATIENCE, Invitation, current, opened_here
 from raftlite.timing import Timing
 
 __all__ = ["PoolElection", "current"]
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 MOST_WORKERS = 100
 LONGEST_PATH = 100  # bytes of the path of a Unix socket; systems differ from 103 on
-_BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[1]); from raftlite.keeper import main; main()"
+_BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[1]); from raftlite.pool_keeper import main; main()"
 
 
 class PoolElection:

@@ -25,16 +25,16 @@ import threading
 from typing import Any, List, NamedTuple, Optional, Tuple
 
 from raftlite.clock import boot_clock
-from raftlite.config import LONGEST_GRACE, ON_EXIT
+from raftlite.command.config import LONGEST_GRACE, ON_EXIT
+from raftlite.command.guardian_process import PATIENCE, GuardianProcess
+from raftlite.command.options import Settings, add_member, settings_from
+from raftlite.command.output import EX_OK, EX_SOFTWARE, INTERRUPTED, Output, log_to_stderr
+from raftlite.command.printer import LOOKS_EVERY, EventPrinter, LeaderlessLog
+from raftlite.command.signals import SignalQueue
 from raftlite.election import Role
 from raftlite.errors import ConfigError
-from raftlite.guardian_process import PATIENCE, GuardianProcess
 from raftlite.leadership import Leadership
 from raftlite.member import Member
-from raftlite.options import Settings, add_member, settings_from
-from raftlite.output import EX_OK, EX_SOFTWARE, INTERRUPTED, Output, log_to_stderr
-from raftlite.printer import LOOKS_EVERY, EventPrinter, LeaderlessLog
-from raftlite.signals import SignalQueue
 from raftlite.timing import Timing, is_number
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells say it

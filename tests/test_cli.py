@@ -19,10 +19,10 @@ import pytest
 from children import environment
 from threads import PATIENCE, eventually, is_inside
 
-from raftlite import demo, output
 from raftlite.cli import main
+from raftlite.command import demo, output
+from raftlite.command.signals import stop_signals
 from raftlite.member import Member
-from raftlite.signals import stop_signals
 from raftlite.storage import SQLiteStorage
 from raftlite.timing import Timing
 
@@ -163,7 +163,7 @@ def test_a_signal_at_any_moment_ends_the_wait_for_it(start_child):
     child = start_child(
         """
         import os, signal, threading
-        from raftlite.signals import stop_signals
+        from raftlite.command.signals import stop_signals
         for _ in range(100):
             with stop_signals() as ended:
                 threading.Timer(0.0005, os.kill, (os.getpid(), signal.SIGTERM)).start()

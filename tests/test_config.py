@@ -11,9 +11,9 @@ from argparse import Namespace
 import pytest
 
 from raftlite.cli import main
-from raftlite.config import read_config
+from raftlite.command.config import read_config
+from raftlite.command.options import AUTHKEY_VARIABLE, authkey_from, settings_from
 from raftlite.errors import ConfigError
-from raftlite.options import AUTHKEY_VARIABLE, authkey_from, settings_from
 from raftlite.timing import Timing
 
 COMMAND = "import sys; from raftlite.cli import main; sys.exit(main())"
@@ -207,7 +207,7 @@ def test_times_are_judged_together_with_the_options(write, options):
 
 def test_a_file_of_certificates_may_be_given_alone(write, options, monkeypatch):
     """The others are those of `[tls]`; where one is missing everywhere, both places are named."""
-    monkeypatch.setattr("raftlite.options.tls_context", lambda **files: files)
+    monkeypatch.setattr("raftlite.command.options.tls_context", lambda **files: files)
     whole = write(f"{MEMBERS}[tls]\ncert = '/cert'\nkey = '/key'\nca = '/ca'\n")
     settings = settings_from(options("--config", whole, "--id", "a", "--cert", "new.pem"))
     assert settings.tls == {"cert": "new.pem", "key": "/key", "ca": "/ca"}

@@ -16,8 +16,8 @@ from children import PATIENCE, environment
 from threads import eventually
 
 from raftlite.clock import CLOCK_ID, boot_clock
-from raftlite.guardian import LOOK_EVERY
-from raftlite.guardian_process import GUARDIAN
+from raftlite.command.guardian import LOOK_EVERY
+from raftlite.command.guardian_process import GUARDIAN
 from raftlite.runner import Plan
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is looked at in /proc")
@@ -120,7 +120,7 @@ def test_a_lease_that_was_renewed_while_a_request_waited_is_long_enough(guarded)
 
 WAITS_WRITTEN_DOWN = """
 import select, sys
-from raftlite.guardian import main
+from raftlite.command.guardian import main
 
 def wait(*arguments, select=select.select):
     with open(path, "a") as file:

@@ -21,10 +21,10 @@ from children import environment
 from peers import lines, wait_for_line
 from threads import PATIENCE, Gate, eventually
 
-from raftlite import isolated
 from raftlite.clock import boot_clock
 from raftlite.errors import ConfigError, MemberStopped
-from raftlite.lease import Lease
+from raftlite.isolated import program
+from raftlite.isolated.lease import Lease
 from raftlite.member import Member
 from raftlite.timing import Timing
 
@@ -317,7 +317,7 @@ def test_an_isolated_member_lets_others_in_and_answers_the_command_line(addresse
 STARTS_SLOWLY = """
 import sys, threading
 sys.path.insert(0, sys.argv[1])
-from raftlite import child
+from raftlite.isolated import child
 
 has_told, leader_changed, status_to_plain = threading.Event(), child.Relay.leader_changed, child.status_to_plain
 
@@ -338,7 +338,7 @@ child.main()
 
 def test_a_leader_that_is_heard_of_while_the_election_process_says_that_it_has_started_is_known(addresses, monkeypatch):
     """What that says of the leader is older. No other event comes for as long as this one leads."""
-    monkeypatch.setattr(isolated, "_BOOTSTRAP", STARTS_SLOWLY)
+    monkeypatch.setattr(program, "_BOOTSTRAP", STARTS_SLOWLY)
     place = {"peers": addresses, "listen": addresses["a"], "authkey": KEY}
     with others(addresses, TIMING) as members:
         members["b"].wait_for_leader(PATIENCE)
@@ -433,7 +433,7 @@ def test_what_holds_for_any_member_holds_for_an_isolated_one():
 
 HOLDER = """
 import os, sys
-from raftlite.lease import LeaseHolder
+from raftlite.isolated.lease import LeaseHolder
 
 program, fd = sys.argv[1:]
 holder = LeaseHolder(os.open(f"/proc/{program}/fd/{fd}", os.O_RDWR))

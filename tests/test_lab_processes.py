@@ -15,11 +15,11 @@ from test_lab import do_something, is_sound, others, records
 from threads import PATIENCE, eventually
 
 from raftlite.errors import ConfigError, MemberStopped
+from raftlite.isolated.line import Line
 from raftlite.lab import CLASSROOM, Lab, LabClosed, Rules, life, member_process, processes, wire
 from raftlite.lab.rules import RuleBook
 from raftlite.lab.stage import Plan
 from raftlite.lab.trace import leaders_by_term
-from raftlite.line import Line
 from raftlite.messages import LeaderChanged
 
 pytestmark = [

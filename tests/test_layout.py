@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Set, Tuple
+from typing import FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import pytest
 
@@ -24,14 +24,12 @@ class Place(NamedTuple):
 
 # A module or a package directly under raftlite/, and where it stands. `__init__` holds the public names.
 PLACES = {
-    **dict.fromkeys(["__init__", "__main__", "public", "cli", "demo"], Place(6, "real")),
-    **dict.fromkeys(["pool", "keeper", "seat", "runner", "guardian", "guardian_process"], Place(5, "real")),
-    **dict.fromkeys(["options", "watch", "config", "printer"], Place(5, "real")),
+    **dict.fromkeys(["__init__", "__main__", "public", "cli"], Place(6, "real")),
+    **dict.fromkeys(["pool", "pool_keeper", "pool_seat", "runner"], Place(5, "real")),
     "lab": Place(5, "simulated"),
-    **dict.fromkeys(["member", "isolated", "child"], Place(4, "real")),
+    **dict.fromkeys(["member", "isolated", "command"], Place(4, "real")),
     **dict.fromkeys(["thread", "contender", "handles", "leadership"], Place(3, "real")),
-    **dict.fromkeys(["lease", "line"], Place(3, "real")),
-    **dict.fromkeys(["nodes", "storage", "clock", "output", "signals"], Place(2, "real")),
+    **dict.fromkeys(["nodes", "storage", "clock"], Place(2, "real")),
     "fencing": Place(2, "real"),
     "metrics": Place(2, "real"),
     **dict.fromkeys(["status", "steps"], Place(2, "shared")),
@@ -54,14 +52,23 @@ def places_of_files() -> List[Tuple[Path, str]]:
 
 
 @functools.cache
-def imports_of(path: Path) -> FrozenSet[str]:
-    """The full names of what a file imports, wherever in the file it does so."""
-    return frozenset(_imports_of(path))
+def imports_of(path: Path, with_types: bool = True) -> FrozenSet[str]:
+    """The full names of what a file imports, wherever in the file it does so; or without what only types need."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not with_types:
+        tree = _WithoutTypes().visit(tree)
+    return frozenset(_imports_of(path, tree))
 
 
-def _imports_of(path: Path) -> Iterator[str]:
+class _WithoutTypes(ast.NodeTransformer):
+    def visit_If(self, node: ast.If) -> Optional[ast.If]:
+        is_for_types = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if is_for_types else node
+
+
+def _imports_of(path: Path, tree: ast.Module) -> Iterator[str]:
     package = ("raftlite", *path.relative_to(PACKAGE).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -114,15 +121,28 @@ def test_imports_point_down_only():
 
 def test_no_two_files_import_each_other():
     """Neither directly nor by way of others; within one row, too, each file can be read before those that use it."""
-    graph: Dict[str, Set[str]] = {}
-    for path, name in places_of_files():
-        if name in PLACES:
-            graph.setdefault(name, set()).update(own_imports(path) - {name})
-    done: Set[str] = set()
+    graph = {path: files_imported_by(path) for path, _ in places_of_files()}
+    done: Set[Path] = set()
     while set(graph) - done:
-        ready = {name for name in set(graph) - done if graph[name] & set(graph) <= done}
-        assert ready, f"these import each other: {', '.join(sorted(set(graph) - done))}"
+        ready = {path for path in set(graph) - done if graph[path] <= done}
+        rest = sorted(str(path.relative_to(PACKAGE)) for path in set(graph) - done)
+        assert ready, f"these import each other: {', '.join(rest)}"
         done |= ready
+
+
+def files_imported_by(path: Path) -> Set[Path]:
+    return {file_of(name) for name in imports_of(path, with_types=False) if name.split(".")[0] == "raftlite"} - {path}
+
+
+def file_of(name: str) -> Path:
+    """`raftlite.nodes.queue.QueueNode` is in `nodes/queue.py`, and `raftlite.Member` in `__init__.py`."""
+    parts = name.split(".")[1:]
+    for length in range(len(parts), 0, -1):
+        module = PACKAGE.joinpath(*parts[:length])
+        for path in (module.with_suffix(".py"), module / "__init__.py"):
+            if path.exists():
+                return path
+    return PACKAGE / "__init__.py"
 
 
 @pytest.mark.parametrize("name", sorted(PURE_FILES))

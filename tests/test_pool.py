@@ -26,7 +26,7 @@ from chaos.checker import violations
 from children import FORKS_ON_PURPOSE
 from pool_workers import PATIENCE, QUICK, noted, wait_until
 
-from raftlite import ConfigError, MemberStopped, pool, seat
+from raftlite import ConfigError, MemberStopped, pool, pool_seat
 from raftlite.pool import PoolElection, current
 
 pytestmark = [
@@ -128,7 +128,7 @@ def test_ctrl_c_once_the_keeper_is_started_leaves_nothing_behind(monkeypatch):
 
     def start_keeper(invitation, start=pool._start_keeper):
         started.append((invitation.folder, start(invitation)))
-        wait_until(lambda: os.path.exists(invitation.addresses[seat.KEEPER]), "the keeper takes part")
+        wait_until(lambda: os.path.exists(invitation.addresses[pool_seat.KEEPER]), "the keeper takes part")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pool, "_start_keeper", start_keeper)
@@ -343,7 +343,7 @@ def test_callbacks_that_raise_do_not_stop_the_pool(journal):
 
 @pytest.mark.slow
 def test_the_election_goes_on_beside_a_callback_that_hangs_and_its_worker_ends_all_the_same(journal, monkeypatch):
-    monkeypatch.setattr(seat, "STOP_PATIENCE", 0.2)
+    monkeypatch.setattr(pool_seat, "STOP_PATIENCE", 0.2)
     options = {"on_elected": functools.partial(pool_workers.hang, journal)}
     with noted(journal, 2, **options) as election, FORK.Pool(2, initializer=election.join) as workers:
         elected_after(journal, 0)

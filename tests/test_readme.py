@@ -29,8 +29,8 @@ from programs import PATIENCE, TOP, Program, check_tokens, free_ports, logged, o
 from threads import eventually
 
 from raftlite import Member, SQLiteFencingGate, StaleToken, Timing
-from raftlite.config import read_config
-from raftlite.watch import ANSWER_TRAVELS
+from raftlite.command.config import read_config
+from raftlite.command.watch import ANSWER_TRAVELS
 
 README = (TOP / "README.md").read_text(encoding="utf-8")
 QUICK = Timing(heartbeat_interval=0.03, election_timeout=0.3, message_timeout=5.0)

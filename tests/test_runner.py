@@ -25,10 +25,10 @@ from threads import PATIENCE, Clock, eventually
 from raftlite import Leadership, Role, Status
 from raftlite.cli import main
 from raftlite.clock import boot_clock
+from raftlite.command.printer import LeaderlessLog
+from raftlite.command.signals import SignalQueue
 from raftlite.membership import founding_membership
-from raftlite.printer import LeaderlessLog
 from raftlite.runner import Plan, Runner
-from raftlite.signals import SignalQueue
 from raftlite.timing import Timing
 
 KEY = "the secret that all members share"
@@ -341,7 +341,7 @@ def test_a_command_whose_guardian_is_stopped_is_killed_by_the_wrapper(start, mon
 
 GUARDIAN_THAT_IS_STOPPED = """
     import pathlib, sys
-    import raftlite.guardian_process as r
+    import raftlite.command.guardian_process as r
     r.PATIENCE = 0.05
     text = r.GUARDIAN.read_text()
     r.GUARDIAN = pathlib.Path(sys.argv[sys.argv.index("--data-dir") + 1] + "-guardian.py")
@@ -640,7 +640,7 @@ class Trio:
 
 SLOW_GUARDIAN = """
     import pathlib, sys, tempfile
-    import raftlite.guardian_process as r
+    import raftlite.command.guardian_process as r
     text = r.GUARDIAN.read_text()
     rule = "if self._is_orphan:\\n            self._signal"
     slow = text.replace(rule, rule.replace("self._signal", "time.sleep(0.1); self._signal"))

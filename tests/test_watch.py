@@ -25,10 +25,10 @@ from threads import PATIENCE, Clock, a_candidate, a_leader, eventually, settle
 
 from raftlite import Heartbeat, Member, Timing
 from raftlite.cli import main
+from raftlite.command.printer import LOOKS_EVERY, SAID_AGAIN, LeaderlessLog
+from raftlite.command.watch import Answer, Cluster, Poll, describe, with_leader
 from raftlite.membership import NodeInfo, founding_membership
-from raftlite.printer import LOOKS_EVERY, SAID_AGAIN, LeaderlessLog
 from raftlite.status import Role, Status
-from raftlite.watch import Answer, Cluster, Poll, describe, with_leader
 
 LOYAL = Timing(heartbeat_interval=0.05, election_timeout=600.0)  # no lease runs out while the test runs
 

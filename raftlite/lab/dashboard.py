@@ -13,15 +13,14 @@ from typing import Any, Callable, Dict, List, Optional
 from rich.console import Console
 from rich.live import Live
 
+from raftlite.command.output import EX_OK
+from raftlite.command.signals import stop_signals
 from raftlite.errors import ConfigError
 from raftlite.lab.dashboard_picture import Moment, picture
 from raftlite.lab.keyboard import Keyboard
 from raftlite.lab.operations import Refused
 from raftlite.lab.plain import PlainLines
 from raftlite.lab.session import Session
-from raftlite.lab.terminal import exit_code
-from raftlite.output import EX_OK
-from raftlite.signals import stop_signals
 
 BLINK = 0.15  # seconds between two pictures
 EVENTS_KEPT = 200
@@ -191,7 +190,7 @@ def show(options: argparse.Namespace, make_lab: Callable[..., Any]) -> int:
                         board.press(key)
                     if not keyboard.is_there:
                         ended.wait(BLINK)
-    return exit_code(ended)
+    return ended.exit_code
 
 
 def _begin(session: Session, options: argparse.Namespace) -> None:

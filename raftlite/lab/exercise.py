@@ -14,9 +14,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
+from raftlite.command.output import EX_CANTCREAT, EX_OK, print_text
 from raftlite.lab.export.words import clean
 from raftlite.lab.trace import TraceError, load, to_jsonl
-from raftlite.output import EX_CANTCREAT, EX_OK, print_text
 
 EX_WRONG, EX_DATAERR, EX_NOINPUT = 1, 65, 66
 FOLDER = "raftlite-exercise"

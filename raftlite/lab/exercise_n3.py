@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, TextIO
 
+from raftlite.command.output import print_text
 from raftlite.lab.act_out import Turn, turns
 from raftlite.lab.export.words import clean
 from raftlite.lab.trace import Trace
-from raftlite.output import print_text
 
 LETTERS = "abcdefgh"
 QUIT = ("q", "quit")

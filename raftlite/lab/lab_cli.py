@@ -9,15 +9,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict
 
+from raftlite.command.output import EX_CANTCREAT, EX_OK, print_text
+from raftlite.command.signals import stop_signals
 from raftlite.errors import ConfigError
-from raftlite.output import EX_CANTCREAT, EX_OK, INTERRUPTED, print_text
-from raftlite.signals import stop_signals
 
 if TYPE_CHECKING:
     from raftlite.lab.lab import Lab
@@ -140,7 +139,7 @@ def _in_browser(options: argparse.Namespace) -> int:
             _open_page(serving.url, options.open)
             while not ended.wait(timeout=3600.0):
                 pass
-    return INTERRUPTED if ended.signal == signal.SIGINT else EX_OK
+    return ended.exit_code
 
 
 def _begin(session: Session, options: argparse.Namespace) -> None:

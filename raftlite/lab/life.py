@@ -12,8 +12,8 @@ from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+from raftlite.isolated.line import Content, Line
 from raftlite.lab.links import Flight
-from raftlite.line import Content, Line
 from raftlite.nodes import forks
 
 _BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[1]); from raftlite.lab.member_process import main; main()"

@@ -17,10 +17,10 @@ from typing import Any, Callable, Optional, Tuple
 
 from raftlite.clock import boot_clock
 from raftlite.election import Saved
+from raftlite.isolated.line import Content, Line, saved_from_plain, saved_to_plain
 from raftlite.lab import wire
 from raftlite.lab.rules import Draws, RuleBook, Rules
 from raftlite.lab.thread import LabThread
-from raftlite.line import Content, Line, saved_from_plain, saved_to_plain
 from raftlite.nodes.base import Node
 from raftlite.steps import Step
 from raftlite.storage import Storage

@@ -8,10 +8,10 @@ from __future__ import annotations
 import textwrap
 from typing import Any, Callable, Dict, Iterable, Iterator, List
 
+from raftlite.command.output import print_text
+from raftlite.command.signals import Ended
 from raftlite.lab.export.words import Narrator, clean
 from raftlite.lab.trace import Record, Trace
-from raftlite.output import print_text
-from raftlite.signals import Ended
 
 WIDTH = 100
 WORDS_WIDTH = WIDTH - 18  # beside time and member

@@ -22,12 +22,12 @@ from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional
 from raftlite.clock import boot_clock
 from raftlite.election import Saved
 from raftlite.errors import ConfigError, MemberStopped
+from raftlite.isolated.line import Content, saved_from_plain, saved_to_plain
 from raftlite.lab import wire
 from raftlite.lab.life import Life
 from raftlite.lab.links import Flight
 from raftlite.lab.stage import Condition, LabClosed, Plan, Stage
 from raftlite.lab.waiter import Waiters
-from raftlite.line import Content, saved_from_plain, saved_to_plain
 from raftlite.nodes import forks
 
 logger = logging.getLogger(__name__)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import signal
 import sys
 from pathlib import Path
 from typing import Any, Callable
 
+from raftlite.command.output import EX_OK, EX_UNAVAILABLE
+from raftlite.command.signals import Ended, stop_signals
 from raftlite.errors import ConfigError
 from raftlite.lab import plain
-from raftlite.output import EX_OK, EX_UNAVAILABLE, INTERRUPTED
-from raftlite.signals import Ended, stop_signals
 
 EX_FAILED, EX_DATAERR, EX_NOINPUT = 1, 65, 66
 MISSING = "--terminal needs the package rich: pip install 'raftlite[terminal]' installs it; --plain needs nothing"
@@ -62,7 +61,7 @@ def _tell(options: argparse.Namespace, make_lab: MakeLab) -> int:
         settings = {} if options.nodes is None else {"nodes": options.nodes}
         with make_lab(**settings) as lab:
             plain.tell_cluster(lab, ended)
-        return exit_code(ended)
+        return ended.exit_code
 
 
 def _tell_scene(options: argparse.Namespace, make_lab: MakeLab, ended: Ended) -> int:
@@ -77,7 +76,7 @@ def _tell_scene(options: argparse.Namespace, make_lab: MakeLab, ended: Ended) ->
             lab.close()
             player.close()
     if ended.signal is not None:
-        return exit_code(ended)
+        return ended.exit_code
     return EX_OK if is_kept else EX_FAILED
 
 
@@ -88,7 +87,3 @@ def find_scene(name: str) -> Any:
     if name not in SCENES:
         raise ConfigError(f"there is no scene {name[:60]!r}: they are {', '.join(SCENES)}")
     return SCENES[name]
-
-
-def exit_code(ended: Ended) -> int:
-    return INTERRUPTED if ended.signal == signal.SIGINT else EX_OK

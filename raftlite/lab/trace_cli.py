@@ -12,7 +12,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
-from raftlite.output import EX_CANTCREAT, EX_OK, print_text
+from raftlite.command.output import EX_CANTCREAT, EX_OK, print_text
 
 if TYPE_CHECKING:
     from raftlite.lab.trace import Record, Trace

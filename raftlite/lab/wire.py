@@ -7,8 +7,8 @@ from typing import Any, Dict, Optional, Tuple
 
 from raftlite import codec
 from raftlite.election import Role
+from raftlite.isolated.line import Content
 from raftlite.lab.rules import SetTimer
-from raftlite.line import Content
 from raftlite.messages import LeaderChanged, PeerDown, Resign, TransferLeadership
 from raftlite.steps import Step
 

@@ -1,9 +1,9 @@
 """`IsolatedElection`: an election in a process of its own, which whatever this program does cannot keep from running.
 
-    the program ─▶ IsolatedElection ═ requests, acknowledgements ═▶ raftlite.child: a `Member`, its sockets, its votes
-         ▲ ▲              reader thread ◀═ events, answers, log ════════════╝ │
-         │ └─ callbacks ◀──────┘                                              │
-         └─ is_leader, Leadership.valid ◀───── shared memory (lease.py) ◀─────┘
+    the program ─▶ IsolatedElection ═ requests, acknowledgements ═▶ child.py: a `Member`, its sockets, its votes
+         ▲ ▲              reader thread ◀═ events, answers, log ════════╝ │
+         │ └─ callbacks ◀──────┘                                          │
+         └─ is_leader, Leadership.valid ◀─── shared memory (lease.py) ◀───┘
 
 It stands where `Member` has an `ElectionThread` otherwise. Either process ends when the other one does.
 """
@@ -29,9 +29,9 @@ from raftlite.codec import membership_from_plain
 from raftlite.contender import Contender
 from raftlite.election import Role, Saved
 from raftlite.errors import MemberStopped, NotLeader
+from raftlite.isolated.lease import Lease
+from raftlite.isolated.line import Content, Line, error_from_plain, saved_from_plain, saved_to_plain, status_from_plain
 from raftlite.leadership import Callbacks, Leadership
-from raftlite.lease import Lease
-from raftlite.line import Content, Line, error_from_plain, saved_from_plain, saved_to_plain, status_from_plain
 from raftlite.membership import Membership, check_node_id
 from raftlite.messages import AddNode, RemoveNode
 from raftlite.metrics import METRICS, Number
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 IGNORED_BY_CHILD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C and the like go to every process of a group; what they mean is for the program to decide."""
 
-_BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[1]); from raftlite.child import main; main()"
+_BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[1]); from raftlite.isolated.child import main; main()"
 _GRACE = 1.0  # seconds beyond a timeout that the other process keeps, and for which it may close its sockets
 
 
@@ -332,7 +332,7 @@ class IsolatedElection(Contender, forks.Forkable):
     def _hear_log(self, name: str, level: int, text: str) -> None:
         target = logging.getLogger(name)
         if target.isEnabledFor(level):
-            target.handle(target.makeRecord(name, level, "raftlite.child", 0, text, (), None))
+            target.handle(target.makeRecord(name, level, "raftlite.isolated.child", 0, text, (), None))
 
     def _hear_answer(self, number: int, **answer: Any) -> None:
         with self._state_changed:
@@ -422,14 +422,14 @@ class _Silent(TimeoutError):
 
 
 def _start_process(lease_fd: int) -> Any:
-    """Start `raftlite.child` with the other end of a line, and this very raftlite, whatever its folder is.
+    """Start `raftlite.isolated.child` with the other end of a line, and this very raftlite, whatever its folder is.
 
     Nothing secret is among its arguments or variables. Ctrl-C and the like wait until it has begun to ignore them.
     """
     line, theirs = Line.pair()
     try:
         with theirs, _blocked(*IGNORED_BY_CHILD):
-            place = str(Path(__file__).resolve().parent.parent)
+            place = str(Path(__file__).resolve().parents[2])
             command = [os.fsdecode(multiprocessing.spawn.get_executable()), "-I", "-S"]
             command += ["-B"] if sys.dont_write_bytecode else []
             command += ["-c", _BOOTSTRAP, place, str(theirs.fileno()), str(lease_fd)]

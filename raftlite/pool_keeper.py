@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 
-from raftlite.seat import KEEPER, Invitation, Lifeline
+from raftlite.pool_seat import KEEPER, Invitation, Lifeline
 from raftlite.timing import Timing
 
 IGNORED = ("SIGINT", "SIGTERM", "SIGHUP")

@@ -67,7 +67,7 @@ class _Cluster:
         self.processes: Dict[str, _Process] = {}
         self.addresses = _addresses(ids, folder)
         self._environment = {**os.environ, "RAFTLITE_AUTHKEY": secrets.token_hex(16)}
-        package = str(Path(__file__).resolve().parent.parent)
+        package = str(Path(__file__).resolve().parents[2])
         self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
 
     def start(self, node_id: str) -> int:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple
 
-from raftlite.config import Config, read_config
+from raftlite.command.config import Config, read_config
+from raftlite.command.output import EX_USAGE
 from raftlite.errors import ConfigError
 from raftlite.member import Member
 from raftlite.nodes.address import is_path
 from raftlite.nodes.secure import CERTIFIED, tls_context
-from raftlite.output import EX_USAGE
 from raftlite.timing import Timing
 
 if TYPE_CHECKING:

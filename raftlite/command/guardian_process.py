@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence
 
 from raftlite.clock import CLOCK_ID, boot_clock
-from raftlite.guardian import become_reaper, descendants
-from raftlite.options import AUTHKEY_VARIABLE
+from raftlite.command.guardian import become_reaper, descendants
+from raftlite.command.options import AUTHKEY_VARIABLE
 
 PATIENCE = 1.0  # seconds beyond the guardian's time until it is taken for stopped
 GUARDIAN = Path(__file__).with_name("guardian.py")

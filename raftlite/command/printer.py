@@ -9,10 +9,10 @@ import time
 from typing import Any, Callable, Dict, Optional
 
 from raftlite.clock import boot_clock
+from raftlite.command.output import Output
 from raftlite.errors import MemberStopped
 from raftlite.leadership import Leadership
 from raftlite.member import Member
-from raftlite.output import Output
 from raftlite.status import Status
 
 logger = logging.getLogger(__name__)

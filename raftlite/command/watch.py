@@ -17,8 +17,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
-from raftlite.output import EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, print_text
-from raftlite.signals import LONGEST_WAIT
+from raftlite.command.output import EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, print_text
+from raftlite.command.signals import LONGEST_WAIT
 
 Said = Dict[str, Any]  # what `Status.to_plain` has made; an older member may leave things out
 Ask = Callable[[str], Said]  # asks the member at an address; raises `OSError`

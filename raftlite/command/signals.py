@@ -9,6 +9,8 @@ import signal
 import time
 from typing import Any, Dict, Iterator, Optional
 
+from raftlite.command.output import EX_OK, INTERRUPTED
+
 # Seconds that one wait lasts at most: CPython runs no handler for a signal that comes just as a wait begins, or that
 # another thread has received, until the wait is over.
 LONGEST_WAIT = 0.5
@@ -27,6 +29,11 @@ class Ended:
     def set(self, number: int) -> None:
         self.signal = number
         self._wake.put(None)
+
+    @property
+    def exit_code(self) -> int:
+        """What a command that a signal ends in its own time exits with: only Ctrl-C is told apart."""
+        return INTERRUPTED if self.signal == signal.SIGINT else EX_OK
 
     def wait(self, timeout: float) -> bool:
         """Whether there was a signal, after `timeout` seconds or as soon as there is."""

@@ -1,6 +1,6 @@
 """The election process of an isolated member: an ordinary `Member`, whose callbacks run in the program's process.
 
-    election thread ─▶ Relay ─▶ outbox ─▶ writer thread ═ events, answers, log ═══▶ the program: isolated.py
+    election thread ─▶ Relay ─▶ outbox ─▶ writer thread ═ events, answers, log ═══▶ the program: program.py
              ▲            ▲───────────── reader thread ◀═ requests, acknowledgements ═══╝
              └─ requests ─┴── each on a thread ┘
 
@@ -24,10 +24,10 @@ from typing import Any, Callable, List, Optional, Tuple
 
 from raftlite.codec import membership_to_plain
 from raftlite.election import Saved
-from raftlite.isolated import IGNORED_BY_CHILD
+from raftlite.isolated.lease import LeaseHolder
+from raftlite.isolated.line import Content, Line, error_to_plain, saved_from_plain, saved_to_plain, status_to_plain
+from raftlite.isolated.program import IGNORED_BY_CHILD
 from raftlite.leadership import Callbacks, Leadership, Lost
-from raftlite.lease import LeaseHolder
-from raftlite.line import Content, Line, error_to_plain, saved_from_plain, saved_to_plain, status_to_plain
 from raftlite.member import Member
 from raftlite.membership import NodeInfo
 from raftlite.messages import AddNode, RemoveNode
