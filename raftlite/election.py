@@ -153,6 +153,7 @@ class Election:
         self._announced: Tuple[Optional[str], int] = (None, 0)  # the leader last told to the program, and its term
         self._election_at = NEVER
         self._votes: Set[str] = set()
+        self._gives_way = False  # since it asked for pre-votes, a lower id has done so, too
         self._promised_until = LONG_AGO  # until then a leader may count on this member's refusal to vote for others
         self._abstains_until = LONG_AGO  # until then an earlier vote may be in flight that this member cannot know
         self._remembers = saved.current_term > 0
@@ -298,6 +299,9 @@ class Election:
             refusal = self._vote_is_spent(request) or self._abstains(request, now)
         if not refusal and not request.pre_vote:
             self._grant_vote(request.sender_id, now)
+        elif not refusal:
+            # Two that ask at the same time would both vote for themselves, and then wait: the lower id goes on.
+            self._gives_way = self._gives_way or request.sender_id < self.node_id
         self._answer_vote(request, refusal)
 
     def _vote_is_spent(self, request: RequestVote) -> str:
@@ -347,6 +351,7 @@ class Election:
         self._votes = {self.node_id}
         self.answers = {self.node_id}
         self.refusals = {}
+        self._gives_way = False
         term = self.current_term + 1 if pre_vote else self.current_term
         voters = tuple(sorted(self.membership.voters))
         request = RequestVote(term, self.node_id, self.membership.position, voters, pre_vote, transfer)
@@ -379,7 +384,8 @@ class Election:
         if len(self._votes) < self._votes_needed:
             return
         if self.role is Role.PRE_CANDIDATE:
-            self._start_election(now)
+            if not self._gives_way:
+                self._start_election(now)
         else:
             self._become_leader(now)
 

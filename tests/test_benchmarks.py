@@ -8,6 +8,7 @@ import io
 import itertools
 import math
 import os
+import random
 import sys
 
 import pytest
@@ -237,6 +238,23 @@ def test_members_with_short_logs_are_not_elected_under_the_papers_rules():
 def test_virtual_cluster_of_a_hundred_and_one_elects_within_two_timeouts():
     cluster = virtual.VirtualCluster(101, seed=1)
     assert cluster.run_until(lambda: cluster.leader is not None and cluster.all_follow(), 4.0)
+
+
+def test_a_silent_leader_of_three_is_replaced_within_two_and_a_half_timeouts():
+    """Also where messages take a hundredth of one, and the timers of the two survivors often run out together."""
+    taken = sorted(map(timeouts_of_silence, range(500)))
+    assert taken[250] < 1.35
+    assert taken[-1] < 2.5
+
+
+def timeouts_of_silence(seed):
+    members = virtual.VirtualCluster(3, seed, times=virtual.Times(message=(0.005, 0.010)))
+    members.run_until(members.all_follow, 60.0)
+    members.run_until(lambda: False, 2.0 + random.Random(seed).random())
+    silent_at = members.now
+    members.crash(members.leader, proof=False)
+    members.run_until(lambda: any(member.lease_expires_at for member in members.members.values()), 60.0)
+    return (members.now - silent_at) / scale.TIMEOUT
 
 
 @pytest.mark.parametrize("timeouts", [(25, 50), (150, 300)])

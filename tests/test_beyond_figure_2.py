@@ -87,12 +87,51 @@ def test_a_granted_pre_vote_changes_nothing_at_the_voter():
     assert election.deadline == 1.5
 
 
-def test_a_pre_candidate_grants_pre_votes_and_stays_one():
-    """9.6: two that ask at the same moment do not stop each other."""
-    election = new_member("a")
+@pytest.mark.parametrize("other", ["a", "c"])
+def test_a_pre_candidate_grants_pre_votes_and_stays_one(other):
+    """9.6: granting one changes neither role nor timer."""
+    election = new_member("b")
     election.timeout(1.5)
-    assert only(election.receive(request_vote(election, "b", pre_vote=True), 1.5)).vote_granted
-    assert election.role is Role.PRE_CANDIDATE
+    deadline = election.deadline
+    assert only(election.receive(request_vote(election, other, pre_vote=True), 1.5)).vote_granted
+    assert (election.role, election.deadline) == (Role.PRE_CANDIDATE, deadline)
+
+
+@pytest.mark.parametrize(("other", "role"), [("a", Role.PRE_CANDIDATE), ("c", Role.CANDIDATE)])
+def test_of_two_that_ask_at_the_same_time_the_lower_id_goes_on(other, role):
+    """5.2: votes that are split cost one timeout more; here the other has this member's pre-vote, and its vote next."""
+    election = new_member("b")
+    election.timeout(1.5)
+    election.receive(request_vote(election, other, pre_vote=True), 1.5)
+    election.receive(vote(election, other, pre_vote=True), 1.5)
+    assert election.role is role
+
+
+def test_a_request_that_is_refused_is_not_given_way_to():
+    election = new_member("b")
+    election.timeout(1.5)
+    stale = request_vote(election, "a", pre_vote=True, member_ids=("a", "b"))
+    assert not only(election.receive(stale, 1.5)).vote_granted
+    election.receive(vote(election, "c", pre_vote=True), 1.5)
+    assert election.role is Role.CANDIDATE
+
+
+def test_whoever_gave_way_asks_again_if_the_other_does_not_lead():
+    election = new_member("b")
+    election.timeout(1.5)
+    election.receive(request_vote(election, "a", pre_vote=True), 1.5)
+    election.timeout(election.deadline)
+    election.receive(vote(election, "c", pre_vote=True), 3.0)
+    assert election.role is Role.CANDIDATE
+
+
+def test_a_vote_to_come_is_no_way_given_before_this_member_asks():
+    """It was a follower when the other asked: what came of that is unknown, and its own timer has run out since."""
+    election = new_member("b")
+    election.receive(request_vote(election, "a", pre_vote=True), 1.25)
+    election.timeout(1.5)
+    election.receive(vote(election, "c", pre_vote=True), 1.5)
+    assert election.role is Role.CANDIDATE
 
 
 def test_a_pre_candidate_votes_for_a_candidate_and_follows():
