@@ -34,7 +34,7 @@ from raftlite.codec import MAX_MESSAGE_BYTES, decode, encode
 from raftlite.errors import MalformedMessage
 from raftlite.nodes.acceptor import MOST_STRANGERS
 from raftlite.nodes.address import dial
-from raftlite.nodes.channel import Channel, Identity
+from raftlite.nodes.channel import Channel, Identity, Refused
 from raftlite.nodes.request import ask_member
 
 DAY = 86_400.0
@@ -287,6 +287,15 @@ def test_elections_go_on_under_attack(folder: Path, log: Any) -> None:
                     attacker.attack()
             stopped.result()
     assert not lines(log, "", logging.ERROR)
+
+
+def test_a_refusal_that_a_peer_gives_stays_one_line_of_the_log(listen: Any, log: Any) -> None:
+    """It may hold what begins a new line, what moves a terminal's cursor, and what no file can be written with."""
+    here = listen("a")
+    refused = "no\n0.1 INFO forged \x1b[2J\ud800"
+    with channel_to(here) as channel, pytest.raises(Refused):
+        channel.exchange({**Identity("b", b"").hello(kind="peer", to="a"), "refused": refused})
+    assert wait_for_line(log, "forged", "a: turned away").isprintable()
 
 
 # --- Strangers who say nothing ----------------------------------------------------------------------------------------

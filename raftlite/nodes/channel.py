@@ -340,7 +340,9 @@ def quoted(reason: Any) -> str:
     """A reason that the other side has given, fit for a log line; empty if there is none."""
     if not reason:
         return ""
-    return reason[:500] if isinstance(reason, str) else shorten(reason)
+    if not isinstance(reason, str):
+        return shorten(reason)
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in reason[:500])
 
 
 def _derive(authkey: bytes, purpose: str) -> bytes:
