@@ -16,6 +16,8 @@ from raftlite.nodes.base import Node
 
 logger = logging.getLogger(__name__)
 
+MOST_STRANGERS = 16  # handles on those that are no members
+
 NodeFactory = Callable[[NodeInfo], Optional[Node]]
 
 
@@ -28,6 +30,7 @@ class Handles:
         self._factory = factory
         self._nodes = {node.node_id: node for node in nodes if node.node_id != node_id}
         self._left: FrozenSet[str] = frozenset()  # members that were removed, and may not have learnt it yet
+        self._strangers: List[str] = []  # no members, but answered; in the order of their coming
         self._dropped = 0  # messages, of nodes that are closed or raised
         self._troubled: Dict[str, str] = {}  # peers whose handle raised, so that it is logged once
         self._closers: List[threading.Thread] = []
@@ -59,7 +62,7 @@ class Handles:
     # --- The election thread ----------------------------------------------------------------------
 
     def send(self, node_id: str, message: Message) -> None:
-        node = self._nodes.get(node_id) or self._make(NodeInfo(node_id))
+        node = self._nodes.get(node_id) or self._make_for_stranger(node_id)
         if node is None:
             return  # known by name only: AddNode may bring its handle
         try:
@@ -75,6 +78,7 @@ class Handles:
             return
         former = self._nodes.get(node.node_id)
         self._nodes[node.node_id] = node
+        self._strangers = [stranger for stranger in self._strangers if stranger != node.node_id]
         if former is not None and former is not node:
             self._part_from(former)
 
@@ -84,6 +88,7 @@ class Handles:
             if info.node_id != self._node_id and self._is_needed(info, before):
                 self._make(info)
         self._left = (self._left | before.ids) - after.ids
+        self._strangers = [stranger for stranger in self._strangers if stranger not in after.ids]
 
     def close_departed(self, departing: Iterable[str]) -> FrozenSet[str]:
         """Close the handles of members that were removed and have learnt it, as all but `departing` have."""
@@ -113,6 +118,15 @@ class Handles:
         # Where others spell the addresses of the founding list differently, this program's own list counts.
         may_have_moved = known is None or (before.term > 0 and known.address != info.address)
         return may_have_moved and info.address not in (None, getattr(self._nodes[info.node_id], "address", None))
+
+    def _make_for_stranger(self, node_id: str) -> Optional[Node]:
+        """Each holds a thread that dials, and whoever comes under ever new ids would leave one behind each time."""
+        node = self._make(NodeInfo(node_id))
+        if node is not None:
+            self._strangers.append(node_id)
+        if len(self._strangers) > MOST_STRANGERS:
+            self._part_from(self._nodes.pop(self._strangers.pop(0)))
+        return node
 
     def _make(self, info: NodeInfo) -> Optional[Node]:
         if self._factory is None:

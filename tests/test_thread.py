@@ -31,6 +31,7 @@ from threads import (
 
 from raftlite.election import Role, Saved
 from raftlite.errors import ConfigError, MemberStopped, StorageError
+from raftlite.handles import MOST_STRANGERS
 from raftlite.membership import Membership, NodeInfo
 from raftlite.messages import (
     AddNode,
@@ -1025,6 +1026,31 @@ def test_handles_for_members_heard_of_are_made_by_the_transport():
         settle(thread)
         assert made[0] == NodeInfo("c", True, "there:1")
         assert [info.node_id for info in made] == ["c", "c"]
+
+
+def test_handles_for_strangers_do_not_add_up():
+    """Whoever comes under ever new ids is answered, and yet costs no more handles, each of which holds a thread."""
+    inbox, made = Inbox(), []
+
+    def make(info):
+        made.append(Follower(info.node_id, inbox))
+        return made[-1]
+
+    def ask(sender_id):
+        inbox.put(RequestVote(1, sender_id, (0, 0), ("a", sender_id), pre_vote=True))
+
+    with new_thread("a", [Follower("b", inbox)], inbox=inbox, clock=Clock(), node_factory=make) as thread:
+        ask("c")
+        for number in range(MOST_STRANGERS):
+            ask(f"stranger {number}")
+            inbox.put(Heartbeat(1, "b", number, (1, 2), Membership(1, 2, (NodeInfo("a"), NodeInfo("b"), NodeInfo("c")))))
+        for number in range(3):
+            ask(f"another {number}")
+        for node in made:
+            node.expect(RequestVoteResponse)
+        settle(thread)
+        assert len(made) == 1 + MOST_STRANGERS + 3
+        eventually(lambda: [node.closings for node in made] == [0, 1, 1, 1] + [0] * MOST_STRANGERS, "closed the oldest")
 
 
 def test_a_thread_needs_a_timing_that_was_checked():
