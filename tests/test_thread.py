@@ -43,6 +43,7 @@ from raftlite.messages import (
     Removed,
     RemoveNode,
     RequestVote,
+    RequestVoteResponse,
     Resign,
     Stop,
     TimeoutNow,
@@ -1031,6 +1032,7 @@ def test_handles_for_members_heard_of_are_made_by_the_transport():
 def test_handles_for_strangers_do_not_add_up():
     """Whoever comes under ever new ids is answered, and yet costs no more handles, each of which holds a thread."""
     inbox, made = Inbox(), []
+    with_c = Membership(1, 2, (NodeInfo("a"), NodeInfo("b"), NodeInfo("c")))
 
     def make(info):
         made.append(Follower(info.node_id, inbox))
@@ -1043,13 +1045,12 @@ def test_handles_for_strangers_do_not_add_up():
         ask("c")
         for number in range(MOST_STRANGERS):
             ask(f"stranger {number}")
-            inbox.put(Heartbeat(1, "b", number, (1, 2), Membership(1, 2, (NodeInfo("a"), NodeInfo("b"), NodeInfo("c")))))
+            inbox.put(Heartbeat(1, "b", number, (1, 2), with_c))
         for number in range(3):
             ask(f"another {number}")
-        for node in made:
-            node.expect(RequestVoteResponse)
         settle(thread)
         assert len(made) == 1 + MOST_STRANGERS + 3
+        assert all(node.expect(RequestVoteResponse) for node in made)
         eventually(lambda: [node.closings for node in made] == [0, 1, 1, 1] + [0] * MOST_STRANGERS, "closed the oldest")
 
 
