@@ -44,7 +44,7 @@ from raftlite.metrics import Number
 from raftlite.nodes import secure
 from raftlite.nodes.address import Address, is_wildcard, normalize, reachable
 from raftlite.nodes.base import Node
-from raftlite.nodes.listener import ConnectionListener
+from raftlite.nodes.listener import ConnectionListener, encoded_key
 from raftlite.status import Status
 from raftlite.steps import Step, check_steps
 from raftlite.storage import MemoryStorage, SQLiteStorage, Storage, file_name
@@ -597,10 +597,7 @@ def _check_peer(peer: str, address: Address) -> str:
 def _check_authkey(authkey: Optional[Union[bytes, str]]) -> Optional[bytes]:
     if authkey is not None and (not isinstance(authkey, (bytes, bytearray, str)) or not authkey):
         raise ConfigError("authkey must be bytes or a string, and not empty")
-    try:
-        return authkey.encode() if isinstance(authkey, str) else authkey
-    except UnicodeEncodeError:
-        raise ConfigError("authkey is no UTF-8, perhaps of a variable: give os.fsencode() of it") from None
+    return encoded_key(authkey) if isinstance(authkey, str) else authkey
 
 
 def _check_cluster(cluster: object) -> str:

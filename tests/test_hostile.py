@@ -421,6 +421,8 @@ def raised_with(key: str, listener: ConnectionListener) -> List[str]:
     calls: List[Callable[[], Any]] = [
         lambda: ConnectionListener(listener.address, node_id="m", authkey=key),
         lambda: ConnectionListener("127.0.0.1:0", node_id="m", authkey=[key]),
+        lambda: ConnectionListener("127.0.0.1:0", node_id="m", authkey=f"{key}\ud800"),
+        lambda: Member("m", authkey=f"{key}\ud800"),
         lambda: Member("m", peers={"n": "127.0.0.1"}, listen=listener.address, authkey=key),
         lambda: ask_member(listener.address, key.encode() + b"!", "raftlite", PATIENCE, "status"),
         lambda: ask_member(listener.address, key.encode(), "another", PATIENCE, "status"),
@@ -432,6 +434,7 @@ def raised_with(key: str, listener: ConnectionListener) -> List[str]:
         texts += [
             str(error.value),
             repr(error.value),
+            repr(error.value.__context__),
             "".join(traceback.format_exception_only(error.type, error.value)),
         ]
     return texts

@@ -368,7 +368,14 @@ def _key(authkey: Optional[Union[bytes, str]]) -> bytes:
     if authkey is None:
         return bytes(current_process().authkey)
     if isinstance(authkey, str):
-        authkey = authkey.encode()
+        authkey = encoded_key(authkey)
     if not isinstance(authkey, (bytes, bytearray)) or not authkey:
         raise ConfigError("authkey must be bytes or a string, and not empty")
     return bytes(authkey)
+
+
+def encoded_key(authkey: str) -> bytes:
+    """The bytes of a key that is given as text. Raises `ConfigError` where there are none."""
+    if any("\ud800" <= each <= "\udfff" for each in authkey):  # the error of `encode` would hold the key
+        raise ConfigError("authkey is no UTF-8, perhaps of a variable: give os.fsencode() of it")
+    return authkey.encode()
