@@ -21,8 +21,9 @@ class Timing:
     it is lowered, each member has to be down for the old one.
     `message_timeout`: connecting, authenticating and writing to a peer may take this long.
     `clock_drift`: by how much the rates of two members' clocks may differ (0.05 is 5 %); leases are shortened by it.
-    `trust_refused`: take a refused connection as proof that the peer's process is gone. Switch it off where a
-    firewall refuses connections for a process that is alive.
+    `trust_refused`: take a refused connection, or another process that answers in its place, as proof that the peer's
+    process is gone. Switch it off where a firewall refuses connections for a process that is alive, or where its
+    address may pass to another machine.
 
     Raises `ConfigError` for a value out of its bounds.
     """

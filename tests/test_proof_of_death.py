@@ -287,6 +287,28 @@ def test_refusals_and_resets_prove_nothing_where_they_are_not_trusted(
     assert not any(looks)
 
 
+def test_another_process_at_the_leaders_address_proves_nothing_where_a_refusal_would_not(
+    cluster: Any, listen: Any, looks: List[bool]
+) -> None:
+    """The address has passed to another machine, with the same member on it, while the leader lives, cut off."""
+    those = cluster("tcp", WARY)
+    leader = those.lead_here()
+    successor = listen("l", authkey="k", timing=UNHURRIED)
+    those.to_leader.target = successor.address
+    del looks[:]
+    those.cut("swallow")
+    those.to_leader.treat = "pass"
+    those.to_leader.cut()
+    for follower in those.followers.values():
+        node = follower._thread._handles["l"]
+        eventually(lambda of=node: of.peer_incarnation == successor.identity.incarnation, "answered by another")
+        eventually(lambda of=follower._listener: "l" not in of._visitors, "cut off")
+        follower._listener._prove_death("l", leader._listener.identity.incarnation)
+    those.expect_loyalty()
+    assert leader.is_leader, leader.status()
+    assert len(looks) >= 2 and not any(looks)
+
+
 @each_kind
 def test_a_refusal_is_proof_where_it_is_trusted(cluster: Any, kind: str) -> None:
     """What the other tests here would see, if they saw it: a middleman that refuses is taken for the leader."""

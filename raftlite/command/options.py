@@ -72,7 +72,8 @@ def add_timing(parser: argparse.ArgumentParser) -> None:
         dest="trust_refused",
         action="store_const",
         const=False,
-        help="a refused connection proves no death: where a firewall refuses for members that are alive",
+        help="a refused connection proves no death, nor does another process that answers: where a firewall refuses "
+        "for members that are alive, or addresses move",
     )
 
 

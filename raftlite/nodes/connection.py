@@ -135,13 +135,13 @@ class ConnectionNode(Node, forks.Forkable):
         """Whether there is proof that this incarnation of the peer is gone; dials its address again to find out.
 
         It must have answered there itself. The proof is that another has answered there since, or that the system
-        refuses a connection.
+        refuses a connection. Neither is one where addresses may pass to another machine while their members live.
         """
+        if not self._timing.trust_refused:
+            return False
         answered = self._answered
         if answered is None or answered.incarnation != incarnation:
             return incarnation == self._succeeded
-        if not self._timing.trust_refused:
-            return False
         patience = self._timing.message_timeout
         if self._identity.tls is not None:  # a live listener waits until it is spoken to
             patience = min(patience / 4, PROBE_PATIENCE)
