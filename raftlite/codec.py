@@ -116,6 +116,11 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def printable(text: str) -> str:
+    """Return what a peer says as one line, whatever characters it holds."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 # --- One reader for each kind of field ------------------------------------------------------------
 # They read what JSON has made of a message, and what the message itself holds before it is written.
 
@@ -144,6 +149,10 @@ def _text(name: str, value: Any) -> str:
     if type(value) is not str or len(value) > LONGEST_TEXT:
         raise MalformedMessage(f"{name} is {shorten(value)}, but must be a short text")
     return value
+
+
+def _sentence(name: str, value: Any) -> str:
+    return printable(_text(name, value))[:LONGEST_TEXT]
 
 
 def _id(name: str, value: Any) -> str:
@@ -214,7 +223,7 @@ _FIELDS: Dict[str, _Reader] = {
     "pre_vote": _flag,
     "transfer": _flag,
     "vote_granted": _flag,
-    "reason": _text,
+    "reason": _sentence,
     "membership": _optional_membership,
     "promise": _seconds,
     "number": _number,

@@ -23,6 +23,7 @@ from raftlite.codec import (
     load,
     membership_from_plain,
     membership_to_plain,
+    printable,
 )
 from raftlite.errors import MalformedMessage
 from raftlite.membership import LONGEST_ID, Membership, NodeInfo
@@ -118,9 +119,16 @@ def test_the_largest_and_the_longest_values_arrive():
 
 
 def test_ids_and_reasons_may_be_in_any_script():
-    for message in (TimeoutNow(1, "Zürich-東京-🗳"), RequestVoteResponse(1, "ä", False, reason="gewählt: Ω\n🗳")):
+    for message in (TimeoutNow(1, "Zürich-東京-🗳"), RequestVoteResponse(1, "ä", False, reason="gewählt: Ω 🗳")):
         assert decode(encode(message)) == message
         assert encode(message).isascii()
+
+
+@pytest.mark.parametrize("message", [RequestVoteResponse(1, "b", False), ChangeResponse(1, "b", 7, "refused")])
+def test_what_a_peer_says_is_one_line_in_the_log(message):
+    """Neither a line of its own making, nor a key press for the terminal, nor what no log can be written with."""
+    received = decode(spoilt(message, reason="no\nWARNING \x1b[2J \ud800, ä"))
+    assert received.reason == r"no\nWARNING \x1b[2J \ud800, ä"
 
 
 def test_whole_seconds_arrive_as_a_float():
@@ -550,7 +558,7 @@ DRAW = {
     "pre_vote": draw_flag,
     "transfer": draw_flag,
     "vote_granted": draw_flag,
-    "reason": draw_text,
+    "reason": lambda rng: printable(draw_text(rng)),
     "membership": draw_membership,
     "promise": lambda rng: rng.choice([0.0, rng.random(), rng.uniform(0, LONGEST_PROMISE)]),
     "number": draw_number,

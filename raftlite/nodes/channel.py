@@ -33,7 +33,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import answer_challenge, deliver_challenge
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, cast
 
-from raftlite.codec import MAX_MESSAGE_BYTES, dump, load, shorten
+from raftlite.codec import MAX_MESSAGE_BYTES, dump, load, printable, shorten
 from raftlite.errors import MalformedMessage
 from raftlite.membership import Membership
 from raftlite.nodes import forks
@@ -340,9 +340,7 @@ def quoted(reason: Any) -> str:
     """A reason that the other side has given, fit for a log line; empty if there is none."""
     if not reason:
         return ""
-    if not isinstance(reason, str):
-        return shorten(reason)
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in reason[:500])
+    return printable(reason[:500]) if isinstance(reason, str) else shorten(reason)
 
 
 def _derive(authkey: bytes, purpose: str) -> bytes:
