@@ -153,7 +153,7 @@ class Election:
         self._announced: Tuple[Optional[str], int] = (None, 0)  # the leader last told to the program, and its term
         self._election_at = NEVER
         self._votes: Set[str] = set()
-        self._gives_way = False  # since it asked for pre-votes, a lower id has done so, too
+        self._gives_way = False  # to a lower id, which has asked for pre-votes since it did so itself
         self._promised_until = LONG_AGO  # until then a leader may count on this member's refusal to vote for others
         self._abstains_until = LONG_AGO  # until then an earlier vote may be in flight that this member cannot know
         self._remembers = saved.current_term > 0
@@ -299,8 +299,8 @@ class Election:
             refusal = self._vote_is_spent(request) or self._abstains(request, now)
         if not refusal and not request.pre_vote:
             self._grant_vote(request.sender_id, now)
-        elif not refusal:
-            # Two that ask at the same time would both vote for themselves, and then wait: the lower id goes on.
+        elif not refusal and self.membership.quorum == 2:
+            # Where two are a majority, two that ask at the same time would each keep the vote that the other needs.
             self._gives_way = self._gives_way or request.sender_id < self.node_id
         self._answer_vote(request, refusal)
 

@@ -107,6 +107,16 @@ def test_of_two_that_ask_at_the_same_time_the_lower_id_goes_on(other, role):
     assert election.role is role
 
 
+def test_among_more_than_three_nobody_gives_way():
+    """5.2: the others decide between the two, and each may well be elected without the other's vote."""
+    election = new_member("b", "abcde")
+    election.timeout(1.5)
+    for other in "ac":
+        election.receive(request_vote(election, other, pre_vote=True), 1.5)
+        election.receive(vote(election, other, pre_vote=True), 1.5)
+    assert election.role is Role.CANDIDATE
+
+
 def test_a_request_that_is_refused_is_not_given_way_to():
     election = new_member("b")
     election.timeout(1.5)

@@ -123,7 +123,7 @@ FAULTS = [
         "self._votes.add(response.sender_id)",
         "self._votes.add(f'{response.sender_id} {len(self._votes)}')",
         "a majority elects",
-        7,
+        3,
         CROWDED,
     ),
     Fault(
@@ -132,7 +132,7 @@ FAULTS = [
         "and response.term == term:",
         "and True:",
         "a majority elects",
-        1,
+        0,
         CROWDED,
     ),
     Fault(
@@ -353,7 +353,7 @@ FAULTS = [
         "if request.membership_version < own.position:",
         "if False:",
         "votes go to memberships as new as one's own",
-        11,
+        3,
         CHURN,
     ),
     Fault(
@@ -362,7 +362,7 @@ FAULTS = [
         "max(membership.term, self.current_term)",
         "self.current_term",
         "a term is as new as its membership",
-        26,
+        9,
         CHURN,
     ),
     Fault(
@@ -407,7 +407,7 @@ FAULTS = [
         "self._stranger(request) or self._leader_is_alive(request, now)",
         "self._leader_is_alive(request, now)",
         "votes go to memberships as new as one's own",
-        11,
+        3,
         CHURN,
     ),
     Fault(
@@ -426,7 +426,7 @@ FAULTS = [
         "if self._is_hurried and self.role is Role.PRE_CANDIDATE:",
         "if False:",
         "a promise not to vote is kept",
-        10,
+        0,
         FORGETFUL,
     ),
     Fault(
@@ -435,7 +435,7 @@ FAULTS = [
         "membership.term in self._voted_in:",
         "True:",
         "a promise not to vote is kept",
-        2,
+        1,
         FORGETFUL,
     ),
 ]

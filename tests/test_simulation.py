@@ -16,7 +16,7 @@ from raftlite.election import Election
 from raftlite.simulation import Faults, Invariants, Network, Simulation, Violation, exploration
 from raftlite.simulation.runs import SETTINGS, simulation_of
 
-DIGEST = "03b7800c912e49c4ffe41e0cd69c962efea0798fae4113728212533c69f0008b"
+DIGEST = "661d82dd9883de87a6254b136bb2f78e3be0d8491640e7f84e3b2bef3b67cd6b"
 
 ROUGH: Dict[str, Any] = {"network": Network.rough(), "faults": Faults.churn()}
 
