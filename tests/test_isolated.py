@@ -346,6 +346,32 @@ def test_a_leader_that_is_heard_of_while_the_election_process_says_that_it_has_s
             assert member.wait_for_leader(PATIENCE) in addresses
 
 
+VOTES_ARE_STILL_HELD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from raftlite import StorageInUse
+from raftlite.isolated import child
+
+start, tries = child._Member.start, []
+
+def held_at_first(member):
+    tries.append(member)
+    if len(tries) < 3:
+        raise StorageInUse("another process or member has it open")
+    return start(member)
+
+child._Member.start = held_at_first
+child.main()
+"""
+
+
+def test_a_program_that_is_killed_and_started_again_at_once_waits_for_the_end_of_its_former_election(monkeypatch):
+    """Which another process carries on for a moment, with the votes in its hands."""
+    monkeypatch.setattr(program, "_BOOTSTRAP", VOTES_ARE_STILL_HELD)
+    with alone() as member:
+        assert member.wait_for_leader(PATIENCE) == "a"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["address", "votes", "key"])
 def test_what_keeps_a_member_from_starting_is_said_in_the_same_words(addresses, tmp_path, trouble):

@@ -18,12 +18,14 @@ import queue
 import signal
 import sys
 import threading
+import time
 from multiprocessing import current_process
 from multiprocessing.connection import wait
 from typing import Any, Callable, List, Optional, Tuple
 
 from raftlite.codec import membership_to_plain
 from raftlite.election import Saved
+from raftlite.errors import StorageInUse
 from raftlite.isolated.lease import LeaseHolder
 from raftlite.isolated.line import Content, Line, error_to_plain, saved_from_plain, saved_to_plain, status_to_plain
 from raftlite.isolated.program import IGNORED_BY_CHILD
@@ -39,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 MOST_LINES_WAITING = 1_000  # of the log, for a program that does not read them
 _LAST_WORDS_TAKE = 5.0  # seconds at most
+_FORMER_LIFE_ENDS_IN, _LOOKS_AGAIN_AFTER = 1.0, 0.01  # seconds
 
 _Tell = Callable[..., None]
 
@@ -71,8 +74,7 @@ class ElectionProcess:
     def run(self) -> None:
         self._writer.start()
         try:
-            self._member = _Member.of(self._settings, self._relay)
-            self._member.start()
+            self._member = self._start_member()
         except Exception as error:
             self._tell("failed", error=error_to_plain(error))
         else:
@@ -82,6 +84,19 @@ class ElectionProcess:
             self._stop()
         self._outbox.put(None)
         self._writer.join(_LAST_WORDS_TAKE)
+
+    def _start_member(self) -> _Member:
+        """The process before this one may still be ending, if somebody has killed its program and started it again."""
+        give_up_at = time.monotonic() + _FORMER_LIFE_ENDS_IN
+        while True:
+            member = _Member.of(self._settings, self._relay)
+            try:
+                member.start()
+                return member
+            except StorageInUse:
+                if time.monotonic() > give_up_at:
+                    raise
+            time.sleep(_LOOKS_AGAIN_AFTER)
 
     def _stop(self) -> None:
         try:
