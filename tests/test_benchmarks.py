@@ -10,6 +10,7 @@ import math
 import os
 import random
 import sys
+import types
 
 import pytest
 from benchmarks import __main__ as everything
@@ -306,6 +307,17 @@ def test_the_next_leader_is_killed_once_the_first_one_has_started_again(monkeypa
     assert subject.seconds_without_leader(systems.AGAIN) == 2.0
     expected = [("rest", None), ("kill", 0), ("start", 0), ("wait", "started", {0}), ("rest", 0.2), ("kill", 1)]
     assert done == [*expected, ("back", 1), ("wait", "whole", {0})]
+
+
+@pytest.mark.parametrize(("codes", "words"), [([0, None, -9], ", 1 of the others have ended"), ([None, None, 0], "")])
+def test_a_fault_after_which_nobody_leads_says_which_members_are_left(monkeypatch, codes, words):
+    """A member that something else has killed leaves no majority, which is not what is measured."""
+    subject = cluster.Cluster.__new__(cluster.Cluster)
+    processes = {node: types.SimpleNamespace(poll=lambda code=code: code) for node, code in enumerate(codes)}
+    monkeypatch.setattr(subject, "_processes", processes, raising=False)
+    monkeypatch.setattr(subject, "_take_until", lambda condition: None, raising=False)
+    with pytest.raises(cluster.Stuck, match=f"^no leader 60 s after the fault{words}$"):
+        subject._wait_for_successor(2 if words == "" else 0, 5.0)
 
 
 def test_an_import_is_timed_with_what_was_compiled_before(monkeypatch):
