@@ -40,7 +40,7 @@ MEMBERSHIP = Membership(3, 7, (NodeInfo("a"), NodeInfo("üß 1", True, "[::1]:70
 MESSAGES = [
     RequestVote(1, "a", (0, 1), ("a", "b", "c"), pre_vote=True),
     RequestVote(2**53, "a", (3, 7), (), transfer=True),
-    RequestVoteResponse(2, "a", False, True, 'no: "quoted", and ü\u2028', MEMBERSHIP),
+    RequestVoteResponse(2, "a", False, True, 'no: "quoted", and ü', MEMBERSHIP),
     RequestVoteResponse(2, "a", True),
     Heartbeat(3, "a", 1, (3, 7), MEMBERSHIP),
     HeartbeatResponse(3, "a", 1, (3, 7), 0.1 + 0.2),
