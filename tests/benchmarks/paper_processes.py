@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, List, Tuple
 from chaos import namespaces
 from chaos.links import Weather
 
-from .figures import describe_machine, machine, summary, table
+from .figures import SHARES, describe_machine, has_share, machine, summary, table
 from .paper import published_for
 from .peers.cluster import Cluster
 from .peers.compare import reason
@@ -29,6 +29,7 @@ from .peers.systems import CUT, KILL, SYSTEMS
 WEATHER = Weather(delay=0.0075, jitter=0.0025)
 TURN = 10  # kills of one cluster
 TIMEOUTS: Tuple[Tuple[int, int], ...] = ((50, 100), (100, 200), (150, 300))
+COLUMNS = {**SHARES, "max": 0.0}
 VARIANTS = {"process killed": True, "no proof": False}  # whether `Timing.trust_refused` is set
 
 
@@ -79,10 +80,10 @@ def _row(line: Dict[str, Any]) -> List[Any]:
     published = published_for(line)
     name = "-".join(map(str, line["timeouts"])) + " ms"
     remark = f"{len(line['stuck'])} times: {line['stuck'][0]}" if line["stuck"] else ""
-    figures = summary(each * 1e3 for each in line["seconds"]) if line["seconds"] else {"n": 0}
-    shown = [figures.get(each, "-") for each in ("median", "p90", "p99", "max")]
-    count = str(figures["n"])
-    return [name, f"raftlite, {line['variant']}", count, *shown, published["median"], published["max"], remark]
+    figures = summary(each * 1e3 for each in line["seconds"]) if line["seconds"] else {}
+    count = len(line["seconds"])
+    shown = [figures.get(column, "-") if has_share(count, share) else "-" for column, share in COLUMNS.items()]
+    return [name, f"raftlite, {line['variant']}", str(count), *shown, published["median"], published["max"], remark]
 
 
 def main() -> None:
