@@ -4,12 +4,12 @@
 
 Five members; the leader crashes at a moment drawn from its heartbeat interval, which is half the shortest timeout,
 after a heartbeat that reaches all at the same time. Measured is until all the others have heard the next leader. There
-are two places, in both of which a broadcast and its answers take about the paper's 15 ms: in the paper's laboratory a
-vote was written to a disk for most of them, and the network was fast; on a slow network each message takes its share.
+are two places: in the paper's laboratory a vote was written to a disk for most of the paper's 15 ms, and the network
+was fast; on a slow network a message and its answer take them, 10 to 20 ms.
 
 How long saves and messages took is not in the paper. Those of `LABORATORY` are such that the paper's rules have the
-paper's medians; the other rules are then given the same. Where timeouts are the same or nearly so, the unevenness of
-real processes is what broke a tie, and there is less of it here.
+paper's medians, which leaves 6 to 12 ms for both; the other rules are then given the same. Where timeouts are the same
+or nearly so, the unevenness of real processes is what broke a tie, and it is another one here.
 
 With raftlite's own rules a leader needs an answer within its lease, which is shorter than the shortest timeout: where a
 broadcast takes longer than that, nobody leads for long, and the trials are given up.
