@@ -158,7 +158,7 @@ class Election:
         self._abstains_until = LONG_AGO  # until then an earlier vote may be in flight that this member cannot know
         self._remembers = saved.current_term > 0
         self._keeps_votes = keeps_votes
-        self._voted_in: Set[int] = set()  # the terms before the cluster's first leader, as far as it knows
+        self._first_vote = NEVER  # the term of its first vote before its cluster had a leader, as far as it knows
         self._reached: Set[str] = set()  # members that the transport has reached before the first election
         self._hurries_until = LONG_AGO  # when it would have begun if it had not reached all of them
         self._is_hurried = False  # whether the pre-vote that it has asked for came before that
@@ -519,18 +519,22 @@ class Election:
         """A member without saved votes votes at once only in a first election."""
         if self.node_id not in request.member_ids:
             return f"{self.node_id} is no voter"
-        if request.membership_version[0] > 0 and now < self._abstains_until:
+        established_in = request.membership_version[0]
+        if established_in > 0 and now < self._abstains_until and not self._took_part(established_in):
             return f"{self.node_id} cannot know how it voted, and abstains for two election timeouts after its start"
         return ""
 
     def _note_vote(self) -> None:
         if self.membership.term == 0:
-            self._voted_in.add(self.current_term)
+            self._first_vote = min(self._first_vote, self.current_term)
 
     def _note_first_election(self, membership: Membership) -> None:
-        """Whoever has voted in the first election of its cluster knows all its votes, those since included."""
-        if self.membership.term == 0 and membership.term in self._voted_in:
+        if self._took_part(membership.term):
             self._abstains_until = LONG_AGO
+
+    def _took_part(self, established_in: int) -> bool:
+        """Whoever has voted by the first leader's term, as it learns now, knows all its votes, those since included."""
+        return self.membership.term == 0 and self._first_vote <= established_in
 
     def _abstains_from_established(self, now: float) -> bool:
         return self.membership.term > 0 and now < self._abstains_until

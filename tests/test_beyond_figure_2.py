@@ -1001,6 +1001,21 @@ def test_the_first_leader_itself_does_not_abstain():
     assert only(election.receive(request_vote(election, "b", term=2), 1.0 + LEASE)).vote_granted
 
 
+def test_whoever_voted_in_an_election_before_that_of_the_first_leader_abstains_no_longer():
+    """Two members stood for the first election; the one it voted for was overtaken before it led."""
+    election = new_member("c")
+    election.receive(request_vote(election, "a", term=1), 0.25)
+    election.receive(heartbeat(election, "b", term=2, membership=members(2, 1)), 0.25)
+    assert only(election.receive(request_vote(election, "a", term=3), 1.25)).vote_granted
+
+
+def test_whoever_voted_for_the_first_leader_need_not_have_heard_that_it_led():
+    """It was killed at once; the candidate that takes over knows more of its reign."""
+    election = new_member("c")
+    election.receive(request_vote(election, "a", term=1), 0.25)
+    assert only(election.receive(request_vote(election, "b", term=2, membership_version=(1, 1)), 0.25)).vote_granted
+
+
 def test_whoever_voted_in_a_later_election_than_the_first_goes_on_abstaining():
     """It learns that there was a leader before: of that election it may have lost its vote."""
     election = new_member("c")

@@ -331,7 +331,7 @@ class Explorer:
         election._votes, election.answers, election.refusals = set(votes), set(), {}
         election._outbox, election._events, election._unsaved = [], [], False
         election._requests, election._transfers, election._declined = Requests(), {}, {}
-        election._voted_in, election._reached = set(), set()
+        election._first_vote, election._reached = NEVER, set()
         election._announced = (leader_id, term if leader_id else 0)
         election._election_at = NEVER
         election._promised_until = election._abstains_until = -NEVER
