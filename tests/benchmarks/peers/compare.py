@@ -16,6 +16,7 @@ import os
 import statistics
 import sys
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
@@ -236,7 +237,7 @@ def _fault_row(row: Dict[str, Any]) -> List[Any]:
     remark = row["left_out"]
     if row["stuck"]:
         ended = "; it had no more turns" if row["in_vain"] >= MOST_STUCK else ""
-        remark = f"{len(row['stuck'])} times: {row['stuck'][0]}{ended}"
+        remark = ", ".join(f"{count} x {why}" for why, count in Counter(row["stuck"]).most_common()) + ended
     if not row["seconds"]:
         return [row["system"], "0", NONE, NONE, NONE, NONE, remark or "was not its turn"]
     unit = SYSTEMS[row["system"]].timeouts[row["pace"]] if row["fault"] in IN_TIMEOUTS else 1e-3
