@@ -883,6 +883,21 @@ def test_a_demonstration_that_is_ended_takes_its_members_with_it(start_child, sc
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+@pytest.mark.parametrize("moment", ["kill", "wait"])
+def test_ctrl_c_while_a_demonstration_kills_a_member_leaves_none_behind(tmp_path, monkeypatch, moment):
+    """Neither one that has not been killed yet nor one that nobody has waited for."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), demo._Cluster(["n1", "n2", "n3"], str(tmp_path)) as cluster:
+        pid = cluster.start("n1")
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess.Popen, moment, interrupt)
+            cluster.kill("n1")
+    assert not Path(f"/proc/{pid}").exists()
+
+
 def test_a_demonstration_that_nobody_reads_ends_quietly(scratch):
     """`raftlite demo | head -1`"""
     reader, writer = os.pipe()

@@ -81,9 +81,10 @@ class _Cluster:
         return self.processes[node_id].popen.pid
 
     def kill(self, node_id: str) -> None:
-        process = self.processes.pop(node_id)
+        process = self.processes[node_id]
         process.popen.kill()
         process.wait()
+        del self.processes[node_id]  # not before: Ctrl-C may come at any moment
 
     def wait(self, what: str, seconds: float, is_it: Callable[[Dict[str, Any]], bool]) -> Dict[str, Any]:
         """Return the next event that `is_it` accepts; raise `DemoFailed` with `what` if there is none in time."""
@@ -121,8 +122,9 @@ class _Cluster:
 
     def __exit__(self, *_: object) -> None:
         """Whatever happened, no process is left behind."""
-        for node_id in list(self.processes):
-            self.kill(node_id)
+        with _signals_wait():
+            for node_id in list(self.processes):
+                self.kill(node_id)
 
 
 def _addresses(ids: List[str], folder: str) -> Dict[str, str]:
