@@ -74,8 +74,13 @@ def sick(start_child: Callable[..., Child]) -> Iterator[Sick]:
         yield Sick(child, child.read_line(), nowhere, "{}:{}".format(*silent.getsockname()))
 
 
+def is_of_leader() -> bool:
+    """Whether this is a thread of the handles of l."""
+    return threading.current_thread().name.startswith("raftlite-l-to-")
+
+
 class Count:
-    """How many heartbeats have arrived, also during one handshake of l's, and how often each address was dialled."""
+    """How many heartbeats have arrived, also during one handshake of l's, and how often l has dialled each address."""
 
     def __init__(self, monkeypatch: Any) -> None:
         self.heartbeats: Counter[str] = Counter()
@@ -84,7 +89,7 @@ class Count:
         dial, authenticate = connection.dial, Channel.authenticate_as_dialler
 
         def counting(address: str, timeout: float) -> socket.socket:
-            self.dials[address] += 1
+            self.dials[address] += is_of_leader()
             return dial(address, timeout)
 
         def counting_meanwhile(channel: Channel, authkey: bytes) -> None:
@@ -92,7 +97,7 @@ class Count:
             try:
                 authenticate(channel, authkey)
             finally:
-                if threading.current_thread().name.startswith("raftlite-l-to-"):
+                if is_of_leader():
                     self.most_in_a_handshake = max(self.most_in_a_handshake, sum(self.heartbeats.values()) - before)
 
         monkeypatch.setattr(connection, "dial", counting)
