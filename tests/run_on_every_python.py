@@ -3,10 +3,10 @@
     python3 tests/run_on_every_python.py [arguments for pytest]
 
 Interpreters are looked for on PATH and among pyenv's versions, and each is really started before it counts. Each has an
-environment of its own in .cache/, kept for the next time; one has that of `make test`. One more run at once than there
-are processors, since many tests mostly wait. Each line says whose it is. The quick tests run with each, those marked as
-slow with the newest; `make test-long` is for those marked as long. A line per run sums up, and those of the tests that
-failed in it; after them comes, as the very last line, pytest's own closing line. Standard library only.
+environment of its own in .cache/, kept for the next time; one has that of `make test`. As many run at once as there are
+processors. Each line says whose it is. The quick tests run with each, those marked as slow with the newest;
+`make test-long` is for those marked as long. A line per run sums up, and those of the tests that failed in it; after
+them comes, as the very last line, pytest's own closing line. Standard library only.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
     newest = interpreters[-1]  # runs the slow tests too, and first, as that takes longest
     runs = [Run(newest, SLOW), *(Run(interpreter, QUICK) for interpreter in reversed(interpreters))]
     # One environment after the other, as pip builds in this very folder; the next while tests run with those before.
-    with ThreadPoolExecutor(1) as one_at_a_time, ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+    with ThreadPoolExecutor(1) as one_at_a_time, ThreadPoolExecutor(os.cpu_count()) as pool:
         prepared = {}
         for interpreter in reversed(interpreters):
             extra = "test" if interpreter is newest else "quick"

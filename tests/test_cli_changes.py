@@ -227,7 +227,7 @@ def test_a_change_without_a_quorum_gives_up_when_it_was_told_to_and_says_what_is
     with a:
         with b:
             a.wait_for_leader(PATIENCE)
-        eventually(lambda: "1 of 2 answer" in a.status().why, "asked the other")
+        eventually(lambda: "1 of 2 answer, b is unreachable" in a.status().why, "asked the other, which is gone")
         code, said, complaint = ask("remove", a.address, "b", "--timeout", "0.05")
     assert (code, said) == (69, "")
     assert "the membership is not changed yet, but will be once a majority answers, after 0.05 s: " in complaint
