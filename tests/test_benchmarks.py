@@ -320,6 +320,20 @@ def test_a_fault_after_which_nobody_leads_says_which_members_are_left(monkeypatc
         subject._wait_for_successor(2 if words == "" else 0, 5.0)
 
 
+@pytest.mark.parametrize(("at", "is_successor"), [(4.9, False), (5.0, False), (5.1, True)])
+def test_a_fault_that_came_to_one_that_led_no_more_is_none(monkeypatch, at, is_successor):
+    """The next election would never come, and a minute later the system would be said to have no leader."""
+    subject = cluster.Cluster.__new__(cluster.Cluster)
+    events = [cluster.Event("whole", 1, 4.0), cluster.Event("leader", 0, 4.5), cluster.Event("leader", 1, at)]
+    monkeypatch.setattr(subject, "_take_until", lambda is_it: next(filter(is_it, events), None), raising=False)
+    if is_successor:
+        assert subject._wait_for_successor(0, 5.0) == at
+    else:
+        monkeypatch.setattr(subject, "_processes", {}, raising=False)
+        with pytest.raises(cluster.Stuck, match="another one led already"):
+            subject._wait_for_successor(0, 5.0)
+
+
 def test_an_import_is_timed_with_what_was_compiled_before(monkeypatch):
     """Where nothing compiled is kept, most of it is compiling: one shell's result would not compare with another's."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")

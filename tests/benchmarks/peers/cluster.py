@@ -116,11 +116,13 @@ class Cluster:
         return elected_at - gone_at
 
     def _wait_for_successor(self, leader: int, gone_at: float) -> float:
-        elected = self._take_until(lambda event: event.kind == "leader" and event.at > gone_at and event.node != leader)
+        elected = self._take_until(lambda event: event.kind == "leader" and event.node != leader)
         if elected is None:
             ended = [node for node in self._processes if node != leader and self._processes[node].poll() is not None]
             of_the_others = f", {len(ended)} of the others have ended" if ended else ""
             raise Stuck(f"no leader {PATIENCE:.0f} s after the fault{of_the_others}")
+        if elected.at <= gone_at:  # as where the machine has stood still for longer than a lease
+            raise Stuck("another one led already when the fault came")
         return elected.at
 
     def _replace_leader(self) -> int:
