@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from threads import PATIENCE, Clock, Follower, Gate, a_candidate, a_leader, eventually, settle
+from threads import PATIENCE, Follower, Gate, Inbox, a_candidate, a_leader, eventually, settle
 
 from raftlite import Member, MemberStopped, QueueNode, Timing
 from raftlite.messages import Heartbeat
@@ -111,11 +111,9 @@ def test_a_peer_whose_handle_raises_is_counted_as_a_dropped_message(caplog):
         def send_message(self, message):
             raise RuntimeError("broken")
 
-    inbox = queue.Queue()
-    with a_candidate(followers=[Follower("b", inbox), Broken("c", inbox)], inbox=inbox, clock=Clock()) as scene:
-        scene.clock.now += 1.5
-        scene.thread.inbox.put(Heartbeat(0, "nobody", 1, (0, 0)))
-        scene.thread.wait_until_leader(PATIENCE)
+    inbox = Inbox()
+    with a_candidate(followers=[Follower("b", inbox), Broken("c", inbox)], inbox=inbox) as scene:
+        scene.win()
         assert counted(scene.thread, "messages_dropped_total")[0] >= 2
 
 
