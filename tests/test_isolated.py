@@ -274,7 +274,7 @@ def test_a_successor_begins_after_on_lost_has_finished_in_the_program(addresses)
         losing.pass_through()
         happened.append("lost")
 
-    timing = Timing(heartbeat_interval=0.05, election_timeout=1.5)
+    timing = Timing(heartbeat_interval=0.05, election_timeout=3.0)  # on_lost is waited for no longer than that
     # Whoever has voted in the first election abstains from none: three votes are needed for it, so all have.
     place = {"peers": addresses, "listen": addresses["a"], "authkey": KEY, "timing": timing, "min_nodes": 3}
     told = {"on_elected": lambda leadership: happened.append("elected"), "min_nodes": 3}

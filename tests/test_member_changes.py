@@ -16,7 +16,7 @@ from raftlite.member import Member
 from raftlite.messages import Removed
 from raftlite.timing import Timing
 
-TIMING = Timing(heartbeat_interval=0.05, election_timeout=1.0)  # on a busy machine no leader is lost by chance
+TIMING = Timing(heartbeat_interval=0.05, election_timeout=3.0)  # no pause of the machine takes the lead from anybody
 KEY = b"the secret that all members share"
 
 
