@@ -40,7 +40,7 @@ from raftlite.nodes.request import ask_member
 
 KEY = "the key of these tests"
 UNHURRIED = Timing(message_timeout=PATIENCE)
-HURRIED = Timing(message_timeout=0.2)
+HURRIED = Timing(message_timeout=1.0)  # longer than a handshake takes, whatever else the machine does
 
 needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -187,18 +187,19 @@ def test_a_listener_that_does_not_know_the_key_gets_no_message(place: Place, log
     """Both ends prove it: whoever has taken over a peer's address learns nothing and is told nothing."""
     server = place.server("")
     host, port = server.getsockname()
-    node = place.node(place.listener("a", timing=Timing()), "b", f"{host}:{port}")
+    node = place.node(place.listener("a"), "b", f"{host}:{port}")
     node.send_message(beat(1))
     impostor = place.accept_channel(server)
     with impostor.limited(PATIENCE), pytest.raises(Refused, match="the keys differ"):
         impostor.authenticate_as_listener(b"another")
     log.wait_for("a: b cannot be reached: authentication failed")
+    server.close()  # the handle has dialled it again, and would wait for it
 
 
 def test_a_listener_that_lets_everybody_in_is_not_believed(place: Place, log: Log) -> None:
     server = place.server("")
     host, port = server.getsockname()
-    place.node(place.listener("a", timing=Timing()), "b", f"{host}:{port}")
+    place.node(place.listener("a"), "b", f"{host}:{port}")
     impostor = place.accept_channel(server)
     with impostor.limited(PATIENCE):
         impostor.send_bytes(b"#CHALLENGE#" + bytes(20))
@@ -207,6 +208,7 @@ def test_a_listener_that_lets_everybody_in_is_not_believed(place: Place, log: Lo
         impostor.recv_bytes()  # the dialler's own challenge
         impostor.send_bytes(bytes(16))
         log.wait_for("a: b cannot be reached: authentication failed: the keys differ")
+    server.close()  # the handle has dialled it again, and would wait for it
 
 
 def test_another_cluster_is_refused_and_both_sides_say_why(place: Place, log: Log) -> None:
@@ -557,7 +559,7 @@ def write(channel: Channel, data: bytes) -> None:
 def test_bad_bytes_end_their_connection_with_one_line_and_change_nothing(
     place: Place, log: Log, name: str, stage: str
 ) -> None:
-    there = place.listener("a", timing=HURRIED)
+    there = place.listener("a")
     crater = Path(place.folder, "crater")
     data = BAD_BYTES[name] or framed(pickle.dumps(Bomb(crater)))
     for _ in range(3):
@@ -610,8 +612,8 @@ def test_a_peer_that_is_let_in_may_be_silent_for_as_long_as_it_likes(place: Plac
     """Strangers who came later than the peer are ended for their silence, and the peer is not."""
     there = place.listener("a", timing=HURRIED)
     peer = place.peer(there, "b")
-    wait_for_end_of_socket(place.socket(there.address))
-    wait_for_end_of_socket(place.socket(there.address))
+    for stranger in (place.socket(there.address), place.socket(there.address)):
+        wait_for_end_of_socket(stranger)
     peer.send_bytes(encode(beat(1, "b")))
     assert received(there) == beat(1, "b")
 
@@ -783,7 +785,7 @@ def test_a_name_that_is_not_known_is_a_trouble_of_the_handle_that_says_so(place:
 
 
 def test_nobody_waits_for_the_look_up_of_a_name(place: Place, monkeypatch: Any) -> None:
-    here = place.listener("a", timing=HURRIED)
+    here = place.listener("a")
     there = place.listener("b")
     gate, look_up = Gate(), socket.getaddrinfo
 
@@ -968,7 +970,7 @@ def test_a_peer_that_was_killed_is_reached_again_at_the_same_address(place: Plac
     node = place.node(place.listener("a", timing=Timing()), "b", address)
     expect_message(node, child, 1)
     child.kill()
-    assert "cannot connect" in send_until_trouble(node) or "connection lost" in node.trouble
+    assert re.search("cannot connect|connection lost", send_until_trouble(node))
     again = start_child(LISTEN + ECHO, address)
     again.expect(address)
     expect_message(node, again, 2)
