@@ -138,6 +138,8 @@ def test_a_flood_of_one_peer_keeps_no_other_from_being_heard(listen):
         while not over.is_set():
             peer.send_rest(flood)
 
+    with pytest.raises(queue.Empty):
+        listener.inbox.get(timeout=0)  # from now on there is a reader; before, what comes too fast is dropped
     with peer_of(listener, "b") as loud, peer_of(listener, "c") as quiet:
         pouring = threading.Thread(target=pour, args=(loud,))
         pouring.start()
