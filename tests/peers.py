@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from threads import PATIENCE, eventually
 
-from raftlite import ConnectionListener, ConnectionNode, Timing
+from raftlite import ConnectionListener, ConnectionNode, TimeoutNow, Timing
 from raftlite.nodes.address import dial
 from raftlite.nodes.channel import Channel, Identity
 
 KEY = "k3y-of-the-cluster"
 TIMING = Timing(heartbeat_interval=0.05, election_timeout=0.3, message_timeout=10.0)  # nobody is too late
+LONG_ENOUGH = 5.0  # seconds; an election takes milliseconds
 IMPATIENT = Timing(heartbeat_interval=0.05, election_timeout=0.3, message_timeout=0.25)
 
 
@@ -96,6 +97,18 @@ def wait_for_line(log, part, start=""):
 def connected(node):
     eventually(lambda: not node.trouble, f"connected to {node.node_id}")
     return node
+
+
+def lead(member, followers):
+    """Let it win the first election before its time; return the grant. Nobody's timeout need be short for that."""
+    for follower in followers:
+        connected(member._thread._handles[follower.node_id])
+        connected(follower._thread._handles[member.node_id])
+    while not member.is_leader:
+        member._thread.inbox.put(TimeoutNow(member.status().current_term + 1, followers[0].node_id))
+        with contextlib.suppress(TimeoutError):
+            member.wait_until_leader(LONG_ENOUGH)
+    return member.wait_until_leader(PATIENCE)
 
 
 # --- Strangers and peers that the test plays itself -------------------------------------------------------------------

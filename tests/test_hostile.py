@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
-from peers import KEY, channel_to, connected, ends, lines, peer_of, read, wait_for_line
+from peers import KEY, channel_to, connected, ends, lead, lines, peer_of, read, wait_for_line
 from test_codec import MESSAGES, WRONG, is_refused_or_sound, mutated, plain
 from threads import PATIENCE
 
@@ -38,7 +38,6 @@ from raftlite.nodes.channel import Channel, Identity, Refused
 from raftlite.nodes.request import ask_member
 
 DAY = 86_400.0
-EAGER = Timing(heartbeat_interval=0.02, election_timeout=0.3, message_timeout=5.0)  # campaigns first
 LOYAL = Timing(heartbeat_interval=0.02, election_timeout=DAY, message_timeout=5.0)
 UNHURRIED = Timing(message_timeout=PATIENCE)
 INPUTS = int(os.environ.get("HOSTILE_INPUTS", "0"))
@@ -267,11 +266,12 @@ def test_elections_go_on_under_attack(folder: Path, log: Any) -> None:
     addresses = {node_id: f"{folder}/{node_id}" for node_id in "abc"}
     with ExitStack() as stack:
         members = {}
-        for node_id, timing in (("a", EAGER), ("b", LOYAL), ("c", LOYAL)):
-            options = {"peers": addresses, "listen": addresses[node_id], "authkey": KEY, "timing": timing}
+        for node_id in addresses:
+            options = {"peers": addresses, "listen": addresses[node_id], "authkey": KEY, "timing": LOYAL}
             members[node_id] = stack.enter_context(Member(node_id, min_nodes=3, **options))
-        assert {member.wait_for_leader(PATIENCE) for member in members.values()} == {"a"}
         leader = members["a"]
+        lead(leader, [members["b"], members["c"]])
+        assert {member.wait_for_leader(PATIENCE) for member in members.values()} == {"a"}
         attackers = [Attacker(member._listener, seed) for seed, member in enumerate(members.values())]
         others = [members["b"], members["c"]]
         term = leader.status().current_term

@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 from children import Child
 from middleman import Middleman
-from peers import connected, peer_of
+from peers import connected, lead, peer_of
 from threads import PATIENCE, eventually
 
 from raftlite import Member, PeerDown, RequestVote, RequestVoteResponse, Timing
@@ -28,7 +28,6 @@ DAY = 86_400.0
 LOYAL = Timing(heartbeat_interval=0.05, election_timeout=DAY, message_timeout=0.1)
 UNHURRIED = replace(LOYAL, message_timeout=PATIENCE)  # a handshake may take as long as it likes
 WARY = Timing(heartbeat_interval=0.05, election_timeout=DAY, message_timeout=0.1, trust_refused=False)
-EAGER = Timing(heartbeat_interval=0.05, election_timeout=0.3, message_timeout=0.1)  # campaigns first
 LOOKS = 2  # so often each follower looks whether the leader is gone
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
@@ -47,9 +46,18 @@ import os, resource, signal, subprocess, sys, time
 from raftlite import *
 
 listen, b, c = sys.argv[1:]
-eager = Timing(0.05, 0.3, 0.1)
-member = Member("l", peers={"b": b, "c": c}, listen=listen, authkey="k", min_nodes=3, timing=eager).start()
+loyal = Timing(0.05, 86400.0, 0.1)
+member = Member("l", peers={"b": b, "c": c}, listen=listen, authkey="k", min_nodes=3, timing=loyal).start()
 print(member.address)
+
+def lead():
+    while not member.is_leader:
+        member._thread.inbox.put(TimeoutNow(member.status().current_term + 1, "b"))
+        try:
+            member.wait_until_leader(5.0)
+        except TimeoutError:
+            pass
+    print("leads")
 
 def exhaust():
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 20, 20_000))
@@ -132,28 +140,27 @@ class Cluster:
     def lead_here(self) -> Member:
         """Let a member of this process lead, behind a middleman."""
         peers = {"b": self._to_b.address, "c": self._to_c.address}
-        leader = Member("l", peers=peers, listen=self.place("l"), authkey="k", min_nodes=3, timing=EAGER)
+        leader = Member("l", peers=peers, listen=self.place("l"), authkey="k", min_nodes=3, timing=LOYAL)
         self._stack.enter_context(leader)
         self.to_leader.target = leader.address
-        self._follow(self.to_leader.address)
-        # With the answer of one follower alone, the lease ends with what the leader has promised itself.
-        eventually(lambda: (leader.status().lease_remaining or 0) > DAY / 2, "promised a day by both")
+        self._start_followers(self.to_leader.address)
+        lead(leader, list(self.followers.values()))
+        self._wait_until_led()
         return leader
 
     def lead_in(self, start_child: Callable[..., Child]) -> Child:
         """Let a process lead, which the followers reach without any middleman."""
         child = start_child(LEADER, self.place("l"), self._to_b.address, self._to_c.address)
         self.address = child.read_line()
-        self._follow(self.address)
-
-        def is_promised() -> bool:
-            child.tell(f"print((member.status().lease_remaining or 0) > {DAY / 2})")
-            return child.read_line() == "True"
-
-        eventually(is_promised, "promised a day by both")
+        self._start_followers(self.address)
+        for follower in self.followers.values():
+            connected(follower._thread._handles["l"])
+        child.tell("lead()")
+        child.expect("leads")
+        self._wait_until_led()
         return child
 
-    def _follow(self, leader: str) -> None:
+    def _start_followers(self, leader: str) -> None:
         for node_id, other, way in (("b", "c", self._to_c), ("c", "b", self._to_b)):
             peers = {"l": leader, other: way.address}
             self.followers[node_id] = member = Follower(
@@ -161,6 +168,8 @@ class Cluster:
             )
             self._stack.enter_context(member)
         self._to_b.target, self._to_c.target = (self.followers[node_id].address for node_id in "bc")
+
+    def _wait_until_led(self) -> None:
         for member in self.followers.values():
             eventually(lambda of=member: of.is_led(), "following l")
             assert member.deaths == []

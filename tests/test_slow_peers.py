@@ -17,10 +17,10 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from children import Child
-from peers import KEY, connected
-from threads import PATIENCE, eventually
+from peers import KEY, connected, lead
+from threads import eventually
 
-from raftlite import Heartbeat, Leadership, Member, Membership, NodeInfo, TimeoutNow, Timing
+from raftlite import Heartbeat, Member, Membership, NodeInfo, Timing
 from raftlite.nodes import connection
 from raftlite.nodes.channel import Channel
 
@@ -132,18 +132,6 @@ def cluster(addresses: Dict[str, str]) -> Iterator[List[Member]]:
             yield members
         finally:
             list(pool.map(Member.stop, members))
-
-
-def lead(member: Member, followers: List[Member]) -> Leadership:
-    """Let it win the first election before its time."""
-    for follower in followers:
-        connected(member._thread._handles[follower.node_id])
-        connected(follower._thread._handles[member.node_id])
-    while not member.is_leader:
-        member._thread.inbox.put(TimeoutNow(member.status().current_term + 1, followers[0].node_id))
-        with contextlib.suppress(TimeoutError):
-            member.wait_until_leader(TIMING.election_timeout)
-    return member.wait_until_leader(PATIENCE)
 
 
 def test_three_sick_peers_of_seven_cost_the_others_nothing(sick: Sick, folder: Path, monkeypatch: Any) -> None:
