@@ -40,6 +40,17 @@ def nothing_is_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of a lab of threads waits for the next line of the script, however busy the machine is.
+
+    Not for a script whose thread waits for anything but the lab: the clock would wait with it.
+    """
+    from raftlite.lab import threads
+
+    monkeypatch.setattr(threads, "GRACE", 60.0)
+
+
+@pytest.fixture
 def start_child() -> Iterator[Callable[..., Child]]:
     """Start `Child(source, *arguments)`; what still runs at the end of the test is killed."""
     children = []

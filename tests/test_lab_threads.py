@@ -13,16 +13,10 @@ from test_lab import do_something, is_sound, others, records
 from threads import PATIENCE, eventually
 
 from raftlite.errors import ConfigError
-from raftlite.lab import Lab, LabClosed, Rules, lint, threads
+from raftlite.lab import Lab, LabClosed, Rules, lint
 from raftlite.lab.clock import MOST_LAG, LabClock
 from raftlite.lab.rules import LabElection
 from raftlite.storage import MemoryStorage
-
-
-@pytest.fixture
-def patient(monkeypatch):
-    """The clock waits for the script, however busy the machine is."""
-    monkeypatch.setattr(threads, "GRACE", PATIENCE)
 
 
 def a_lab(nodes=5, scale=0.01, **settings):
@@ -254,7 +248,7 @@ def test_a_listener_that_does_not_read_keeps_nobody_waiting():
 # --- The clock of a lab --------------------------------------------------------------------------------------------
 
 
-def test_a_stopped_clock_is_stepped_from_one_thing_to_the_next():
+def test_a_stopped_clock_is_stepped_from_one_thing_to_the_next(patient):
     """As the virtual one is, and nothing happens in between."""
     stepped = {}
     for backend in ("virtual", "threads"):
@@ -307,6 +301,7 @@ def test_whoever_waits_at_a_stopped_clock_goes_on_when_it_is_played_or_stepped()
 
         waiter = threading.Thread(target=wait)
         waiter.start()
+        eventually(lambda: len(lab._stage._waiters) == 1, "waiting")
         lab.step(0.5)
         assert waited.empty()
         lab.step(1.0)
@@ -383,7 +378,7 @@ def test_a_lab_that_fails_is_closed_and_says_so(monkeypatch, caplog):
         assert "the lab has failed" in caplog.text
 
 
-def test_a_leader_without_check_quorum_leads_on_when_it_is_answered_again():
+def test_a_leader_without_check_quorum_leads_on_when_it_is_answered_again(patient):
     """Its lease had run out and its program may know that; but without the rule, that is no reason to resign."""
     with a_lab(seed=3, rules=Rules(check_quorum=False)) as lab:
         leader = lab.elected()

@@ -67,13 +67,13 @@ def test_even_or_odd_may_be_played_with_other_numbers_of_members(nodes):
 
 
 @pytest.mark.parametrize("name", ["cold-start", "paused-leader"])
-def test_a_scene_keeps_its_contract_with_threads(name):
+def test_a_scene_keeps_its_contract_with_threads(name, patient):
     assert perform(SCENES[name], 1, "threads", FAST) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["split-vote", "minority-leader", "amnesia", "chaos"])
-def test_more_scenes_keep_their_contract_with_threads(name):
+def test_more_scenes_keep_their_contract_with_threads(name, patient):
     assert perform(SCENES[name], 2, "threads", FAST) == []
 
 
