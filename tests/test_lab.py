@@ -366,18 +366,18 @@ def test_a_member_that_is_killed_while_frozen_has_saved_nothing_of_what_waited(b
     """A vote that it was asked for meanwhile is not cast."""
     with Lab(5, backend=backend, seed=4, scale=0.1 if backend == "processes" else 0.02) as lab:
         leader = lab.elected()
-        term = lab.state(leader).term
         victim = others(lab, leader)[0]
-        assert lab.wait_for(lambda: lab.state(victim).term == term, 60.0)
+        assert lab.wait_for(lambda: lab.state(victim).leader is not None, 600.0)
         lab.freeze(victim)
+        term = lab.state(victim).term  # another than the leader's, where a process has stood still for a lease
         lab.power(leader)
-        lab.elected(term_above=term)
+        lab.elected(term_above=term, seconds=600.0)
         assert any(record["term"] > term for record in records(lab, "send", to=victim, type="vote_req"))
         lab.wait(1.0)
         lab.kill(victim)
         lab.loss(1.0)
         lab.start(victim)
-        assert lab.state(victim).term == term
+        assert records(lab, "state", n=victim, why="started")[-1]["term"] == term
         assert is_sound(lab)
 
 
