@@ -12,6 +12,7 @@ import urllib.request
 
 import pytest
 from lab_pages import Browser, virtual_lab
+from threads import PATIENCE
 
 from raftlite.cli import main
 from raftlite.lab.exports import EXPORTS
@@ -248,7 +249,7 @@ def serving(browser):
 
 def test_only_this_machine_is_served(serving):
     assert serving._server.socket.getsockname()[0] == "127.0.0.1"
-    assert urllib.request.urlopen(serving.url, timeout=10).status == 200
+    assert urllib.request.urlopen(serving.url, timeout=PATIENCE).status == 200
 
 
 def test_port_that_is_taken_is_an_error(browser, serving):
@@ -260,11 +261,11 @@ def test_silent_browser_keeps_nobody_waiting(browser):
     with serve(browser.session) as serving, socket.create_connection(("127.0.0.1", serving.port)) as silent:
         silent.settimeout(5)  # less than the server is patient
         silent.sendall(b"GET /trace HT")
-        assert urllib.request.urlopen(serving.url + "trace", timeout=10).status == 200
+        assert urllib.request.urlopen(serving.url + "trace", timeout=PATIENCE).status == 200
         ended = threading.Thread(target=serving.close)
         ended.start()
         assert silent.recv(100) == b""
-        ended.join(10)
+        ended.join(PATIENCE)
         assert not ended.is_alive()
 
 
@@ -275,11 +276,11 @@ def test_request_that_is_no_http_is_turned_away(serving):
         b"GET / HTTP/9.9\r\n\r\n",
         b"A" * 70_000 + b"\r\n\r\n",
     ):
-        with socket.create_connection(("127.0.0.1", serving.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", serving.port), timeout=PATIENCE) as connection:
             connection.sendall(garbage)
             connection.shutdown(socket.SHUT_WR)
             assert b" 200 " not in read_all(connection)
-    assert urllib.request.urlopen(serving.url, timeout=10).status == 200
+    assert urllib.request.urlopen(serving.url, timeout=PATIENCE).status == 200
 
 
 def read_all(connection):
@@ -295,7 +296,7 @@ def read_all(connection):
 def test_foreign_host_is_refused_over_the_socket_too(serving):
     request = urllib.request.Request(serving.url, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=PATIENCE)
     assert refused.value.code == 403
     refused.value.close()
 
@@ -323,7 +324,7 @@ def test_command_serves_until_ctrl_c_and_leaves_a_recording(start_child, tmp_pat
     child = start_child(command)
     line = child.read_line()
     (url,) = re.findall(r"http://127\.0\.0\.1:\d+/", line)
-    assert json.loads(urllib.request.urlopen(url + "trace", timeout=10).read())["live"]
+    assert json.loads(urllib.request.urlopen(url + "trace", timeout=PATIENCE).read())["live"]
     child.send_signal(signal.SIGINT)
     assert child.wait() == 130
     assert load(path).header["backend"] == "threads"

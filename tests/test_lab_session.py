@@ -170,14 +170,14 @@ def test_numbers_that_json_does_not_have_are_refused(browser):
 def test_alignment_goes_on_while_the_page_is_answered(browser):
     browser.do("kill", n="leader")
     assert "done" in browser.do("align", nodes=2).said
-    browser.session._aligning.join(10)
+    browser.session._aligning.join(PATIENCE)
     assert [record for record in browser.session.trace.records if record.get("op") == "align"]
 
 
 def test_alignment_that_cannot_be_is_remarked(browser):
     lab = browser.session.lab
     browser.do("align", nodes=[lab.leader()])
-    browser.session._aligning.join(10)
+    browser.session._aligning.join(PATIENCE)
     remark = browser.get("/trace").said["remark"]
     assert remark["number"] == 1 and "no election timer" in remark["text"]
 
@@ -203,7 +203,7 @@ def test_show_goes_from_scene_to_scene(browser):
     assert scene["following"] == show[1]
     for _ in range(scene["stops"]):
         assert "done" in browser.do("next").said
-        assert browser.session.player.wait(20)
+        assert browser.session.player.wait(PATIENCE)
     assert browser.get("/trace").said["scene"]["done"]
     checks = [record for record in browser.session.trace.records if record["k"] == "check"]
     assert checks and all(check["ok"] for check in checks)

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 import traces
+from threads import PATIENCE
 from traces import Story, show
 
 from raftlite.lab import trace_file
@@ -141,7 +142,7 @@ def test_a_file_is_readable_while_it_is_written(tmp_path):
         write = file._write
         file._write = lambda text: (write(text), '"this"' in text and written.set())
         trace.append("note", None, 0, text="this")
-        assert written.wait(5)
+        assert written.wait(PATIENCE)
         assert load(tmp_path / "run.jsonl").records == trace.records
 
 
