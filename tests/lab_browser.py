@@ -177,6 +177,10 @@ def _let_happen(lab: Lab) -> None:
     lab.check("nothing was lost", False, "much was")
 
 
+# Whether the page has all of the recording, and shows the moment at which it stands.
+DRAWN = "last => raftlite.app.recording.last === last && raftlite.app.frame.i === raftlite.app.time.i"
+
+
 @pytest.fixture
 def replay(trace: Trace, watch: Any) -> Iterator[Any]:
     """Open the page of the recording at a place, with settings for the browser."""
@@ -187,7 +191,7 @@ def replay(trace: Trace, watch: Any) -> Iterator[Any]:
         session.replay(recording, "run.jsonl")
         opened.append(shown(session, watch(**settings), place))
         page = opened[-1].__enter__().page
-        page.wait_for_function("last => raftlite.app.recording.last === last", arg=recording.last)
+        page.wait_for_function(DRAWN, arg=recording.last)
         return page
 
     yield open_at

@@ -232,6 +232,10 @@ def test_message_in_flight_is_held_and_dropped(lab):
     while not lab.lab.view().in_flight:
         lab.lab.step()
     expect(page.locator("#clock")).to_contain_text(f"{lab.lab.now:.1f} s of", timeout=PATIENCE)
+    # Drawn as well: what the clock shows is not so exact.
+    page.wait_for_function(
+        "(({ring, recording}) => ring.flight.flying.some(({m}) => recording.latest.inFlight.has(m)))(raftlite.app)"
+    )
     m, x, y = page.evaluate(
         "() => { const {flying} = raftlite.app.ring.flight; const box = document.getElementById('flight')"
         ".getBoundingClientRect(); const {m, x, y} = flying[flying.length - 1]; return [m, box.x + x, box.y + y]; }"

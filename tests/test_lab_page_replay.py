@@ -74,7 +74,9 @@ def test_table_says_what_the_library_says(replay, trace):
     page = replay(f"#i={i}")
     page.keyboard.press("v")
     for n, node in fold(trace, i).nodes.items():
-        cells = page.locator(f'#table-view tr[data-node="{n}"] > *').all_inner_texts()
+        row = page.locator(f'#table-view tr[data-node="{n}"] > *')
+        expect(row.nth(8)).to_have_text(node.why)  # so the row is drawn
+        cells = row.all_inner_texts()
         assert cells[0] == n and cells[2] == str(node.term) and cells[3] == (node.vote or "\N{EN DASH}")
         assert ("paused" if node.is_paused else node.role) in cells[1]
         assert cells[8] == node.why
