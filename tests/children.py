@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any, Dict, List
 import raftlite
 
 FORKS_ON_PURPOSE = "ignore:This process:DeprecationWarning"  # Python 3.12 and later warn of a fork beside threads
+# What members rightly say on standard error where the machine has other things to do.
+OF_A_BUSY_MACHINE = r".* (the election was not run for|no leader for|leads, after) [\d.]+ s\b.*\n"
 PATIENCE = 20.0  # seconds until a child that says nothing is taken for stuck: starting Python may take a while
 
 
@@ -100,6 +103,11 @@ class Child:
 
     def _last_words(self) -> str:
         return "\n".join(part.decode(errors="replace") for part in self._unread.values())
+
+
+def complaints(errors: str) -> str:
+    """What was written to standard error, but for what a busy machine alone is to blame for."""
+    return re.sub(OF_A_BUSY_MACHINE, "", errors)
 
 
 def environment() -> Dict[str, str]:
