@@ -20,6 +20,7 @@ from raftlite.pool import PoolElection, current
 
 PATIENCE = 30.0  # seconds, on a machine that is busy
 QUICK = Timing(heartbeat_interval=0.05, election_timeout=0.3)
+STEADY = Timing(heartbeat_interval=0.05, election_timeout=3.0)  # a machine that stands still for a moment ends no lease
 
 
 def note(path: str, what: str, leadership: Any) -> None:

@@ -24,7 +24,7 @@ import pool_workers
 import pytest
 from chaos.checker import violations
 from children import FORKS_ON_PURPOSE
-from pool_workers import PATIENCE, QUICK, noted, wait_until
+from pool_workers import PATIENCE, QUICK, STEADY, noted, wait_until
 
 from raftlite import ConfigError, MemberStopped, pool, pool_seat
 from raftlite.pool import PoolElection, current
@@ -204,7 +204,7 @@ def test_in_a_fork_of_a_worker_there_is_no_member():
 def test_another_worker_coordinates_when_the_first_is_killed_in_a_task(count, journal, tmp_path):
     """Its task is lost, as in any such pool, but given again it is done, by a worker on the slot that became free."""
     folder = str(tmp_path)
-    with noted(journal, count) as election, FORK.Pool(count, initializer=election.join) as workers:
+    with noted(journal, count, timing=STEADY) as election, FORK.Pool(count, initializer=election.join) as workers:
         tasks = [workers.apply_async(pool_workers.work_until, (folder, "gate")) for _ in range(count + 1)]
         wait_until(lambda: busy(tmp_path, pids_of(workers)))
         first = elected_after(journal, 0)
@@ -212,7 +212,7 @@ def test_another_worker_coordinates_when_the_first_is_killed_in_a_task(count, jo
         second = elected_after(journal, first["token"])
         assert second["pid"] != first["pid"]
         wait_until(lambda: len(list(tmp_path.glob("busy-*"))) == count + 1)  # the one more is the replacement's
-        assert election.wait_for_leader(PATIENCE) in {told["slot"] for told in events(journal, "elected")}
+        assert election.wait_for_leader(PATIENCE) == second["slot"]
         Path(folder, "gate").touch()
         done = wait_until(lambda: [task for task in tasks if task.ready()] if all_but_one(tasks) else [])
         assert sorted(task.get() for task in done) == [f"w{i}" for i in range(count)]
@@ -324,8 +324,8 @@ def test_one_executor_after_the_other_is_broken_and_the_election_goes_on(journal
                     for task in tasks:
                         task.result(PATIENCE)
         folder = election.join.folder
-    tokens = [told["token"] for told in events(journal, "elected")]
-    assert len(tokens) >= 8 and tokens == sorted(set(tokens))
+    tokens = [told["token"] for told in events(journal, "elected")]  # two processes may write in another order
+    assert len(tokens) >= 8 and len(set(tokens)) == len(tokens)
     assert not os.path.exists(folder)
 
 

@@ -20,7 +20,7 @@ from raftlite.clock import boot_clock
 node_id, folder = sys.argv[1:]
 addresses = {each: f"{folder}/{each}.sock" for each in "abc"}
 member = Member(
-    node_id, peers=addresses, listen=addresses[node_id], authkey="k", data_dir=folder, timing=Timing(0.05, 0.4)
+    node_id, peers=addresses, listen=addresses[node_id], authkey="k", data_dir=folder, timing=Timing(0.05, 2.0)
 )
 
 def say(event, **facts):
@@ -72,9 +72,13 @@ class Members:
             if is_it(event):
                 return event
 
-    def leader_seen_by(self, node_id, but_not=()):
-        """The next leader that `node_id` names, and its term."""
-        event = self.wait(node_id, lambda e: e["event"] == "leader" and e["leader"] not in (None, *but_not))
+    def leader_seen_by(self, node_id, but_not=(), above=0):
+        """The next leader that `node_id` names, and its term, which is above the given one."""
+
+        def is_it(event):
+            return event["event"] == "leader" and event["leader"] not in (None, *but_not) and event["term"] > above
+
+        event = self.wait(node_id, is_it)
         return event["leader"], event["term"]
 
     def end(self, *node_ids):
@@ -122,8 +126,7 @@ def test_a_leader_that_is_killed_is_replaced_and_follows_when_it_comes_back(memb
     members.wait_until_seen_to_lead(killed)
     members.kill(killed)
     other = min(members.children)
-    leader, term = members.leader_seen_by(other, but_not=[killed])
-    assert term > first_term
+    leader, term = members.leader_seen_by(other, but_not=[killed], above=first_term)
     members.wait_until_seen_to_lead(leader)
     members.children[killed] = members.start(killed)
     followed, its_term = members.leader_seen_by(killed)
@@ -139,11 +142,11 @@ def test_a_leader_that_is_killed_is_replaced_and_follows_when_it_comes_back(memb
 @pytest.mark.slow
 def test_a_leader_that_was_stopped_for_longer_than_its_lease_does_not_lead_when_it_goes_on(members):
     """At no instant do two of them say that they lead: its first look at the clock tells it."""
-    stopped, _ = members.leader_seen_by("a")
+    stopped, first_term = members.leader_seen_by("a")
     members.wait_until_seen_to_lead(stopped)
     members.children[stopped].send_signal(signal.SIGSTOP)
     other = min(set(members.children) - {stopped})
-    leader, _ = members.leader_seen_by(other, but_not=[stopped])
+    leader, _ = members.leader_seen_by(other, but_not=[stopped], above=first_term)
     members.wait_until_seen_to_lead(leader)
     members.children[stopped].send_signal(signal.SIGCONT)
     members.wait(stopped, lambda event: event["event"] == "lost")
