@@ -528,7 +528,9 @@ class TestIsolated:
 
     @pytest.mark.slow
     def test_a_handover_waits_for_the_body(self, folder: Path) -> None:
-        with running(members_in(folder, data_dir=folder, isolated=True)) as members:
+        # They begin by themselves; where two collide, the next attempt is an election timeout away.
+        timing = Timing(heartbeat_interval=0.03, election_timeout=5.0, message_timeout=5.0)
+        with running(members_in(folder, timing, data_dir=folder, isolated=True)) as members:
             steps = Steps(members, leader_of(members))
             steps.watch_successor()
             with steps.leader.leadership(PATIENCE) as leadership:
@@ -544,10 +546,10 @@ class TestIsolated:
 
 ENDED_BY_TERM = """
 import signal, sys, time
-from raftlite import Member
+from raftlite import Member, Timing
 if sys.argv[1] == "turned into an end":
     {line}
-member = Member("a", min_nodes=1)
+member = Member("a", min_nodes=1, timing=Timing(0.1, 600.0))  # no lease runs out while the test runs
 member.on_lost(lambda leadership: print("on_lost", flush=True))
 with member:
     member.wait_until_leader()

@@ -480,9 +480,14 @@ def test_a_cluster_is_started_asked_grown_and_shrunk_as_the_readme_says(start_pr
     node, status = commands(text, "raftlite")
     members = {name: start_program(*RAFTLITE, *words, **KEY) for name, words in here.for_each_member(node).items()}
     members["a"].wait_for("sees: . leads")
-    said = await_success(*map(here, status[1:]))
     promised = printed_in(text)
-    assert [line.split()[0] for line in said] == [line.split()[0] for line in promised]
+    heads = [line.split()[0] for line in promised]
+
+    def whole() -> List[str]:
+        said = await_success(*map(here, status[1:]))
+        return said if [line.split()[0] for line in said] == heads else []
+
+    said = eventually(whole, f"connected to the others, without a line for who is missing: {heads}")
     assert said[3] == promised[3]
 
     node, add, remove, transfer = commands(block("console", "# knows nobody"), "raftlite")
@@ -530,8 +535,9 @@ def test_members_with_certificates_as_the_readme_makes_them_elect_a_leader(start
         subprocess.run(words, cwd=here.folder, check=True, capture_output=True, timeout=PATIENCE)
     node, status = commands(text, "raftlite")
     members = here.for_each_member(node)
-    start_program(*RAFTLITE, *members["a"])
+    asked = start_program(*RAFTLITE, *members["a"])
     start_program(*RAFTLITE, *mine("b", members["b"])).wait_for("sees: . leads")
+    asked.wait_for("sees: . leads")
     asks = start_program(*RAFTLITE, *map(here, status[1:]))
     assert asks.wait() == 0
     assert "members  a, b, c" in asks.text
@@ -657,7 +663,7 @@ def test_the_table_of_the_readme_is_what_status_prints_and_the_probe_goes_by_the
 
     eventually(lambda: printed() == wanted, f"printed: {wanted}")
     probe = [word.replace("127.0.0.1:7600", here("10.0.0.1:7600")) for word in probe_of_the_readme()]
-    assert raftlite(*probe).returncode == 0
+    eventually(lambda: raftlite(*probe).returncode == 0, "confirmed by the leader")
     assert json.loads(raftlite(*map(here, status[1:]), "--json").stdout)["answered"] == 2
     members[1].kill()
     eventually(lambda: raftlite(*probe).returncode == 75, "without a leader")
