@@ -28,7 +28,7 @@ from raftlite.timing import Timing
 
 KEY = "the secret that all members share"
 COMMAND = "import sys; from raftlite.cli import main; sys.exit(main())"
-TIMING = Timing(heartbeat_interval=0.05, election_timeout=0.25)
+TIMING = Timing(heartbeat_interval=0.05, election_timeout=0.25, message_timeout=10.0)
 # A cluster of one leads at once. No lease of it runs out while a test runs, and it never says that it was held up.
 LOYAL = Timing(heartbeat_interval=0.05, election_timeout=600.0, message_timeout=10.0)
 LOYALLY = ("--election-timeout", LOYAL.election_timeout)

@@ -18,6 +18,7 @@ from raftlite.timing import Timing
 
 KEY = "the secret that all members share"
 LOYAL = Timing(heartbeat_interval=0.05, election_timeout=600.0, message_timeout=10.0)  # no lease runs out meanwhile
+HASTY = Timing(heartbeat_interval=0.05, election_timeout=0.15, message_timeout=10.0)  # and yet waits for whoever asks
 COMMAND = "import sys; from raftlite.cli import main; sys.exit(main())"
 
 
@@ -200,7 +201,7 @@ def test_a_member_does_not_rely_on_the_command_line(alone, request_, details, re
 
 def test_requests_that_wait_are_so_many_and_no_more(tmp_path):
     """Each holds a thread of the member. Its status is there all the while, and once they have ended it takes more."""
-    member = Member("a", listen=str(tmp_path / "a.sock"), authkey=KEY, timing=Timing.fast(), min_nodes=3)
+    member = Member("a", listen=str(tmp_path / "a.sock"), authkey=KEY, timing=HASTY, min_nodes=3)
 
     def transfer(timeout):
         return ask_member(member.address, KEY.encode(), "raftlite", timeout, "transfer", to=None)
@@ -225,7 +226,7 @@ def test_requests_that_wait_are_so_many_and_no_more(tmp_path):
 def test_a_change_without_a_quorum_gives_up_when_it_was_told_to_and_says_what_is_missing(ask, tmp_path):
     """The member goes on trying."""
     at = {node_id: str(tmp_path / f"{node_id}.sock") for node_id in "ab"}
-    a, b = (Member(each, peers=at, listen=at[each], authkey=KEY, timing=Timing.fast()) for each in "ab")
+    a, b = (Member(each, peers=at, listen=at[each], authkey=KEY, timing=HASTY) for each in "ab")
     with a:
         with b:
             a.wait_for_leader(PATIENCE)
