@@ -823,7 +823,7 @@ def test_a_step_that_fails_is_named_and_the_demonstration_exits_with_1(
     monkeypatch.setattr(demo, constant, 0.0)
     if constant == "STARTUP":
         nobody_is_heard(monkeypatch)
-    monkeypatch.setattr(demo, "_is_win", lambda event, above: False)  # a takeover may be quicker than the look for it
+    monkeypatch.setattr(demo, "_is_win", lambda *_: False)  # a takeover may be quicker than the look for it
     assert main(["demo"]) == 1
     said = capsys.readouterr()
     assert said.err.startswith(f"raftlite demo: {sentence}")
@@ -831,6 +831,12 @@ def test_a_step_that_fails_is_named_and_the_demonstration_exits_with_1(
     pids = [int(line.split()[-1]) for line in said.out.splitlines() if "  pid " in line]
     assert len(pids) == 3
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+@pytest.mark.parametrize("node, is_takeover", [("n1", False), ("n2", True)])
+def test_what_the_killed_leader_had_said_before_is_no_takeover(node, is_takeover):
+    """It may have lost its lease and won again, which nobody had read yet when it was killed."""
+    assert demo._is_win({"event": "elected", "term": 2, "node": node}, 1, dead="n1") is is_takeover
 
 
 def test_a_step_that_fails_is_an_object_for_scripts(capsys, monkeypatch, scratch):

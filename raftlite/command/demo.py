@@ -198,7 +198,7 @@ def _show(cluster: _Cluster, say: _Narrator) -> None:
     killed_at = boot_clock()
     cluster.kill(leader)
     say.step("killed", f"kill -9 {leader}", leader=leader)
-    win = cluster.wait("no other member was elected", PATIENCE, lambda event: _is_win(event, term))
+    win = cluster.wait("no other member was elected", PATIENCE, lambda event: _is_win(event, term, leader))
     milliseconds = (win["clock"] - killed_at) * 1000
     successor, new_term = win["node"], win["term"]
     text = f"{successor} is elected in term {new_term}, {milliseconds:.0f} ms after the kill"
@@ -233,8 +233,8 @@ def _wait_for_agreement(cluster: _Cluster, ids: Set[str], above: int, seconds: f
     return event["leader"], event["term"]
 
 
-def _is_win(event: Dict[str, Any], above: int) -> bool:
-    return bool(event["event"] == "elected" and event["term"] > above)
+def _is_win(event: Dict[str, Any], above: int, dead: str) -> bool:
+    return bool(event["event"] == "elected" and event["term"] > above and event["node"] != dead)
 
 
 class _Narrator:
