@@ -9,7 +9,7 @@
 #   make test-long   what takes most of a minute or wants the machine for itself: a quarter of an hour
 #   make simulate    ten thousand simulated clusters, then every interleaving of a small one
 #   make chaos MINUTES=30   real processes under partitions, loss, pauses, kills, full disks; ARGS="--nodes 5 --seed 1"
-#   make bench       raftlite beside others that elect leaders, and the figure of the paper: tables, in an hour and a half
+#   make bench       raftlite beside others that elect leaders, and the figure of the paper: tables, in about an hour
 #   make bench-quick what has become slower since tests/benchmarks/last.json, in three minutes; ARGS=--keep renews it
 #   make wheel       build dist/raftlite-*.whl
 #   make clean       remove whatever the other words have made

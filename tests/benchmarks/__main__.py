@@ -1,4 +1,4 @@
-"""`make bench`: everything, in two hours; prints tables in Markdown. `make bench-quick`: only what moved.
+"""`make bench`: everything, in about an hour; prints tables in Markdown. `make bench-quick`: only what moved.
 
     python -m benchmarks [--kills 10] [--trials 1000] [--folder .cache/bench/report]
     python -m benchmarks --quick [--keep]
