@@ -65,6 +65,13 @@ def test_ratio_moves_only_beyond_the_noise_of_both():
     assert figures.movement(before, (1.0, 0.9, 1.1)) == "fell by 50 %"
 
 
+def test_a_ratio_that_differs_as_from_one_day_to_the_next_has_not_moved():
+    """However narrow the ranges are: within a run the same code is measured on the same day."""
+    assert figures.movement((2.0, 1.99, 2.01), (2.28, 2.27, 2.29)) is None
+    assert figures.movement((2.0, 1.99, 2.01), (1.72, 1.71, 1.73)) is None
+    assert figures.movement((2.0, 1.99, 2.01), (2.34, 2.33, 2.35)) == "rose by 17 %"
+
+
 def test_comparison_counts_what_became_slower():
     before = {"a": (1.0, 0.9, 1.1), "b": (1.0, 0.9, 1.1)}
     lines, slower = quick.compare(before, {"a": (2.0, 1.9, 2.1), "b": (0.5, 0.4, 0.6), "c": (1.0, 1.0, 1.0)})

@@ -62,6 +62,9 @@ def _is_number(text: str) -> bool:
 
 # --- Comparison with an earlier result -------------------------------------------------------------------------------
 
+# With the same code, a ratio may differ by less than this from one day to the next, on one machine: 12 % were seen.
+BETWEEN_DAYS = 0.15
+
 
 def ratio_with_noise(
     above: Sequence[float], below: Sequence[float], seed: int = 0, middle: Callable[[Any], float] = statistics.median
@@ -78,10 +81,11 @@ def ratio_with_noise(
 
 def movement(before: Sequence[float], after: Sequence[float]) -> Optional[str]:
     """How a ratio `(value, least, most)` has moved beyond the noise of both, in words; None if it has not."""
-    if after[1] > before[2]:
-        return f"rose by {100 * (after[0] / before[0] - 1):.0f} %"
-    if after[2] < before[1]:
-        return f"fell by {100 * (1 - after[0] / before[0]):.0f} %"
+    change = after[0] / before[0] - 1
+    if after[1] > before[2] and change > BETWEEN_DAYS:
+        return f"rose by {100 * change:.0f} %"
+    if after[2] < before[1] and change < -BETWEEN_DAYS:
+        return f"fell by {-100 * change:.0f} %"
     return None
 
 

@@ -2,7 +2,8 @@
 
 Two machines, or one on two days, agree on no absolute time. So everything is divided by something that was measured by
 turns with it and that raftlite has no part in: a takeover by that of the floor, the processor's time by that of a loop.
-A ratio has moved if the ranges in which nine of ten such measurements would lie, then and now, do not touch.
+A ratio has moved if the ranges in which nine of ten such measurements would lie, then and now, do not touch, and if it
+differs by more than it does from one day to the next.
 """
 
 from __future__ import annotations
